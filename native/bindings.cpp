@@ -1,0 +1,167 @@
+// The Python module regrain._native: arrays in, arrays out, no decisions. Only regrain.kernels imports it.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "regrain/codec.h"
+#include "regrain/memory.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Words = nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using ConstWords = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using NewBytes = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>;
+
+// None, or (job, block, reason); block is None for the head.
+nb::object outcome(const regrain::Outcome& result) {
+  if (!result) return nb::none();
+  const nb::object block = result.block < 0 ? nb::object(nb::none()) : nb::object(nb::int_(result.block));
+  return nb::make_tuple(result.job, block, regrain::describe(result.fault));
+}
+
+regrain::DecodeJob decode_job(const Bytes& payload, const Words& out, std::uint32_t seed) {
+  regrain::DecodeJob job;
+  job.payload = payload.data();
+  job.size = payload.size();
+  job.seed = seed;
+  job.word_bytes = static_cast<std::uint8_t>(out.itemsize());
+  job.out = static_cast<std::uint8_t*>(out.data());
+  job.count = out.size();
+  return job;
+}
+
+nb::object decode(const Bytes& payload, const Words& out, std::uint32_t seed, std::uint64_t first, bool whole,
+                  unsigned threads) {
+  regrain::DecodeJob job = decode_job(payload, out, seed);
+  job.first = first;
+  job.whole = whole;
+  regrain::Outcome result;
+  {
+    nb::gil_scoped_release release;
+    result = regrain::decode({&job, 1}, threads);
+  }
+  return outcome(result);
+}
+
+nb::object decode_many(const std::vector<std::tuple<Bytes, Words, std::uint32_t>>& jobs, unsigned threads) {
+  std::vector<regrain::DecodeJob> native;
+  native.reserve(jobs.size());
+  for (const auto& [payload, out, seed] : jobs) native.push_back(decode_job(payload, out, seed));
+  regrain::Outcome result;
+  {
+    nb::gil_scoped_release release;
+    result = regrain::decode(native, threads);
+  }
+  return outcome(result);
+}
+
+nb::object copy_many(const std::vector<std::tuple<Bytes, Words, std::uint32_t, std::uint32_t>>& jobs, unsigned threads) {
+  std::vector<regrain::CopyJob> native;
+  native.reserve(jobs.size());
+  for (const auto& [source, out, checksum, seed] : jobs) {
+    if (source.size() != out.nbytes()) throw nb::value_error("source and out must have the same number of bytes");
+    native.push_back({source.data(), static_cast<std::uint8_t*>(out.data()), source.size(), seed, checksum});
+  }
+  regrain::Outcome result;
+  {
+    nb::gil_scoped_release release;
+    result = regrain::copy_checked(native, threads);
+  }
+  return outcome(result);
+}
+
+std::size_t encode(const ConstWords& words, const nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out,
+                   unsigned family, unsigned mantissa_bits, std::uint64_t row_words, std::uint32_t seed, unsigned threads) {
+  regrain::EncodeRequest request;
+  request.words = static_cast<const std::uint8_t*>(words.data());
+  request.count = words.size();
+  request.word_bytes = static_cast<std::uint8_t>(words.itemsize());
+  request.family = static_cast<regrain::Family>(family);
+  request.mantissa_bits = static_cast<std::uint8_t>(mantissa_bits);
+  request.row_words = row_words;
+  request.seed = seed;
+  if (family > 1 || words.size() == 0 || (row_words != 0 && words.size() % row_words != 0) ||
+      out.size() < regrain::bound(words.size(), words.itemsize()))
+    throw nb::value_error("encode needs a known family, words in whole rows, and bound() bytes of room");
+  nb::gil_scoped_release release;
+  return regrain::encode(request, out.data(), threads);
+}
+
+nb::object info(const Bytes& payload, std::uint32_t seed) {
+  regrain::Head head;
+  const regrain::Fault fault = regrain::parse_head(payload.data(), payload.size(), seed, head);
+  if (fault != regrain::Fault::none) return nb::make_tuple(0, nb::none(), regrain::describe(fault));
+  nb::list values, tables, blocks;
+  for (unsigned s = 0; s + head.escape < head.alphabet; ++s) values.append(head.values[s]);
+  for (unsigned t = 0; t < head.tables_count; ++t) {
+    nb::list freq;
+    for (std::uint8_t f : head.tables[t].freq) freq.append(f);
+    tables.append(nb::make_tuple(head.tables[t].raw_bits, nb::tuple(freq)));
+  }
+  for (const regrain::BlockEntry& entry : head.blocks)
+    blocks.append(nb::make_tuple(static_cast<unsigned>(entry.kind), entry.length, entry.escapes));
+  nb::dict result;
+  result["family"] = static_cast<unsigned>(head.family);
+  result["word_bytes"] = head.word_bytes;
+  result["mantissa_bits"] = head.mantissa_bits;
+  result["count"] = head.count;
+  result["base"] = head.base;
+  result["block_words"] = head.block_words;
+  result["row_words"] = head.row_words;
+  result["escape"] = head.escape;
+  result["values"] = nb::tuple(values);
+  result["tables"] = nb::tuple(tables);
+  result["blocks"] = nb::tuple(blocks);
+  return result;
+}
+
+std::uint32_t crc32c(const Bytes& data, std::uint32_t value) {
+  nb::gil_scoped_release release;
+  return regrain::crc32c(value, data.data(), data.size());
+}
+
+nb::list allocate(const std::vector<std::size_t>& sizes) {
+  nb::list arrays;
+  for (regrain::Part* part : regrain::allocate(sizes)) {
+    const nb::capsule owner(part, [](void* p) noexcept { regrain::release(static_cast<regrain::Part*>(p)); });
+    arrays.append(NewBytes(part->data, {part->size}, owner).cast());
+  }
+  return arrays;
+}
+
+std::uint64_t decode_symbols(const Bytes& payload, std::uint32_t seed, unsigned lockstep,
+                             const nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& symbols) {
+  if (lockstep != 1 && lockstep != 2 && lockstep != 4) throw nb::value_error("lockstep must be 1, 2 or 4");
+  regrain::Head head;
+  if (regrain::parse_head(payload.data(), payload.size(), seed, head) != regrain::Fault::none ||
+      symbols.size() < head.blocks.size() * regrain::kMaxBlockWords)
+    throw nb::value_error("symbols must have 65536 bytes for each block of a sound payload");
+  nb::gil_scoped_release release;
+  return regrain::decode_symbols(payload.data(), payload.size(), seed, lockstep, symbols.data());
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "regrain's compiled kernels; use regrain.kernels";
+  m.def("crc32c", &crc32c, "data"_a, "value"_a = 0);
+  m.def("decode", &decode, "payload"_a, "out"_a, "seed"_a, "first"_a, "whole"_a, "threads"_a);
+  m.def("decode_many", &decode_many, "jobs"_a, "threads"_a);
+  m.def("copy_many", &copy_many, "jobs"_a, "threads"_a);
+  m.def("encode", &encode, "words"_a, "out"_a, "family"_a, "mantissa_bits"_a, "row_words"_a, "seed"_a, "threads"_a);
+  m.def("bound", &regrain::bound, "count"_a, "word_bytes"_a);
+  m.def("info", &info, "payload"_a, "seed"_a);
+  m.def("allocate", &allocate, "sizes"_a);
+  m.def("instruction_sets", &regrain::instruction_sets);
+  m.def("use_instruction_set", [](const std::string& name) { return regrain::use_instruction_set(name.c_str()); }, "name"_a);
+  m.def("instruction_set", &regrain::instruction_set);
+  m.def("decode_symbols", &decode_symbols, "payload"_a, "seed"_a, "lockstep"_a, "symbols"_a);
+}

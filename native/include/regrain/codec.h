@@ -1,0 +1,153 @@
+// The coded payload of one tensor: public interface of the native core. Knows no Python.
+// The format is docs/format.md; names here are the names there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace regrain {
+
+inline constexpr std::size_t kStep = 64;                // words a step: one for each rANS state
+inline constexpr std::uint32_t kMaxBlockWords = 65536;  // words
+inline constexpr std::size_t kSymbols = 16;
+inline constexpr std::size_t kHeadBytes = 52;           // fixed part of the head
+inline constexpr std::size_t kTableBytes = 17;          // raw width, 16 frequencies
+inline constexpr std::size_t kIndexBytes = 12;          // one block's entry
+inline constexpr std::uint32_t kHeadBlock = 0xFFFFFFFFu;
+
+enum class Family : std::uint8_t { floating = 0, integer = 1 };
+enum class BlockKind : std::uint8_t { coded = 0, stored = 1, constant = 2 };
+
+// Why a payload is refused. `describe` gives the sentence.
+enum class Fault : std::uint8_t {
+  none,
+  truncated,
+  magic,
+  family,
+  word_bytes,
+  alphabet,
+  count,
+  base,
+  block_words,
+  row_words,
+  values,
+  table,
+  width,
+  reserved,
+  index,
+  length,
+  head_checksum,
+  block_checksum,
+  classes,
+  stream,
+  final_state,
+  escapes,
+  padding,
+  range,
+  out_of_memory,
+};
+const char* describe(Fault fault);
+
+// What is wrong and where. `block` is -1 for the head.
+struct Outcome {
+  Fault fault = Fault::none;
+  std::int64_t block = -1;
+  std::size_t job = 0;
+  explicit operator bool() const { return fault != Fault::none; }
+};
+
+struct Table {
+  std::uint8_t raw_bits = 0;
+  std::uint8_t freq[kSymbols] = {};  // sums to 256
+};
+
+struct BlockEntry {
+  std::uint64_t offset = 0;  // bytes from the payload's start
+  std::uint32_t length = 0;  // bytes
+  std::uint32_t checksum = 0;
+  std::uint16_t escapes = 0;
+  BlockKind kind = BlockKind::coded;
+};
+
+// The parsed and checked head of a payload.
+struct Head {
+  Family family = Family::floating;
+  std::uint8_t word_bytes = 0;
+  std::uint8_t mantissa_bits = 0;  // floats: M; integers: k
+  std::uint8_t alphabet = 0;       // symbols in use, the escape included
+  bool escape = false;             // symbol 15 is the escape
+  std::uint64_t count = 0;         // words
+  std::uint64_t base = 0;          // integers only
+  std::uint32_t block_words = 0;
+  std::uint32_t row_words = 0;  // 0 unless rows have classes
+  std::uint8_t values[kSymbols] = {};
+  std::uint8_t tables_count = 0;  // 0: each block brings its own
+  Table tables[kSymbols];
+  std::vector<BlockEntry> blocks;
+
+  std::uint64_t words_in_block(std::uint64_t block) const {
+    const std::uint64_t start = block * block_words;
+    return count - start < block_words ? count - start : block_words;
+  }
+};
+
+// CRC-32C (Castagnoli); continues from `crc`, 0 to start.
+std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t size);
+// The checksum of one part of a tensor: CRC-32C over seed, block number and bytes.
+std::uint32_t seeded_crc(std::uint32_t seed, std::uint32_t block, const void* data, std::size_t size);
+
+// Reads and checks everything before the first block. Allocates at most in proportion to `size`.
+Fault parse_head(const std::uint8_t* payload, std::size_t size, std::uint32_t seed, Head& head);
+
+// One piece of work: words [first, first + count) of a payload into `out` (count words).
+struct DecodeJob {
+  const std::uint8_t* payload = nullptr;
+  std::size_t size = 0;  // bytes
+  std::uint32_t seed = 0;
+  std::uint8_t word_bytes = 0;  // what the caller expects; must equal the head's
+  std::uint8_t* out = nullptr;
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+  bool whole = true;  // the payload must hold exactly `count` words
+};
+// Decodes all jobs, threaded over their blocks. On a fault the contents of `out` are unspecified.
+Outcome decode(std::span<const DecodeJob> jobs, unsigned threads);
+
+// Bytes copied and checked, `seeded_crc(seed, 0, ...)` must equal `checksum`.
+struct CopyJob {
+  const std::uint8_t* source = nullptr;
+  std::uint8_t* out = nullptr;
+  std::size_t size = 0;
+  std::uint32_t seed = 0;
+  std::uint32_t checksum = 0;
+};
+Outcome copy_checked(std::span<const CopyJob> jobs, unsigned threads);
+
+struct EncodeRequest {
+  const std::uint8_t* words = nullptr;
+  std::uint64_t count = 0;      // words, at least 1
+  std::uint8_t word_bytes = 0;  // 1, 2, 4, 8
+  Family family = Family::floating;
+  std::uint8_t mantissa_bits = 0;  // floats only
+  std::uint64_t row_words = 0;     // words in one slice of the first axis; divides count
+  std::uint32_t seed = 0;
+};
+// Largest payload that `encode` can write for `count` words, and the space it needs to work in.
+std::size_t bound(std::uint64_t count, std::size_t word_bytes);
+// Writes the payload to `out` (bound() bytes); gives its size, or 0 where the words don't fit the
+// format (integers whose range is over 32 bits).
+std::size_t encode(const EncodeRequest& request, std::uint8_t* out, unsigned threads);
+
+// Instruction sets this build has and this machine runs, best last.
+std::vector<const char*> instruction_sets();
+bool use_instruction_set(const char* name);  // false: not available here
+const char* instruction_set();
+
+// Bench and test hook: the rANS kernel alone, `blocks` (1, 2 or 4) payload blocks in lockstep, symbols only.
+// Gives symbols decoded, 0 on a fault.
+std::uint64_t decode_symbols(const std::uint8_t* payload, std::size_t size, std::uint32_t seed,
+                             unsigned lockstep, std::uint8_t* symbols);
+
+}  // namespace regrain

@@ -1,0 +1,225 @@
+// Decoding whole jobs: heads first, then all their blocks, several in lockstep on each thread.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include "block.h"
+#include "pool.h"
+
+namespace regrain {
+namespace {
+
+constexpr unsigned kMaxLockstep = 4;
+
+struct OpenJob {
+  DecodeJob job;
+  OpenPayload payload;
+  std::uint64_t first_block = 0, last_block = 0;  // [first, last)
+  std::uint64_t first_task = 0;                   // number of its first block among all jobs'
+};
+
+// The first fault in the order of jobs and blocks, whatever the order of the threads.
+class FaultLog {
+ public:
+  void add(const Outcome& outcome) {
+    std::lock_guard lock(mutex_);
+    const auto place = [](const Outcome& o) { return std::pair(o.job, o.block); };
+    if (!first_ || place(outcome) < place(first_)) first_ = outcome;
+    any_.store(true, std::memory_order_relaxed);
+  }
+  bool any() const { return any_.load(std::memory_order_relaxed); }
+  Outcome first() const { return first_; }
+
+ private:
+  std::mutex mutex_;
+  std::atomic<bool> any_{false};
+  Outcome first_;
+};
+
+Fault open_job(OpenJob& open) {
+  const DecodeJob& job = open.job;
+  Head& head = open.payload.head;
+  if (const Fault fault = parse_head(job.payload, job.size, job.seed, head); fault != Fault::none) return fault;
+  if (head.word_bytes != job.word_bytes) return Fault::word_bytes;
+  if (job.whole ? job.first != 0 || job.count != head.count : job.first > head.count || job.count > head.count - job.first)
+    return job.whole ? Fault::count : Fault::range;
+  open.payload.tables.resize(head.tables_count);
+  for (unsigned t = 0; t < head.tables_count; ++t) build_alias(head.tables[t].freq, open.payload.tables[t]);
+  if (job.count != 0) {
+    open.first_block = job.first / head.block_words;
+    open.last_block = (job.first + job.count - 1) / head.block_words + 1;
+  }
+  return Fault::none;
+}
+
+void fill_constant(std::uint8_t* out, const std::uint8_t* word, std::size_t word_bytes, std::uint64_t words) {
+  if (words == 0) return;
+  std::memcpy(out, word, word_bytes);
+  for (std::uint64_t done = 1; done < words;) {  // doubling copies
+    const std::uint64_t more = std::min(done, words - done);
+    std::memcpy(out + done * word_bytes, out, more * word_bytes);
+    done += more;
+  }
+}
+
+// A thread's share: takes up to `lockstep` neighboring blocks at a time.
+class Worker {
+ public:
+  // Blocks [first, last) of the jobs' common numbering, at most kMaxLockstep of them.
+  void run(const std::vector<OpenJob>& jobs, std::uint64_t first, std::uint64_t last, FaultLog& log) {
+    unsigned active = 0;
+    auto job = std::upper_bound(jobs.begin(), jobs.end(), first,
+                                [](std::uint64_t task, const OpenJob& j) { return task < j.first_task; }) - 1;
+    for (std::uint64_t task = first; task < last; ++task) {
+      while (task - job->first_task >= job->last_block - job->first_block) ++job;
+      Member& member = members_[active];
+      const std::uint64_t block = job->first_block + (task - job->first_task);
+      member.where = {Fault::none, static_cast<std::int64_t>(block), static_cast<std::size_t>(job - jobs.begin())};
+      if (open_block(*job, block, member, log)) active_[active++] = &member;
+    }
+    while (active != 0) active = advance(active, log);
+  }
+
+ private:
+  struct Member {
+    BlockDecoder decoder;
+    Outcome where;
+  };
+
+  static void fail(Member& member, Fault fault, FaultLog& log) {
+    member.where.fault = fault;
+    log.add(member.where);
+  }
+
+  // Copies a block that is not coded; opens one that is. True: there are steps to decode.
+  static bool open_block(const OpenJob& open, std::uint64_t block, Member& member, FaultLog& log) {
+    const Head& head = open.payload.head;
+    const DecodeJob& job = open.job;
+    const BlockEntry& entry = head.blocks[block];
+    const std::uint8_t* bytes = job.payload + entry.offset;
+    if (seeded_crc(job.seed, static_cast<std::uint32_t>(block), bytes, entry.length) != entry.checksum) {
+      fail(member, Fault::block_checksum, log);
+      return false;
+    }
+    const std::uint64_t start = block * head.block_words, words = head.words_in_block(block);
+    const std::uint64_t from = std::max(start, job.first), to = std::min(start + words, job.first + job.count);
+    std::uint8_t* out = job.out + (from - job.first) * head.word_bytes;
+    switch (entry.kind) {
+      case BlockKind::stored:
+        std::memcpy(out, bytes + (from - start) * head.word_bytes, (to - from) * head.word_bytes);
+        return false;
+      case BlockKind::constant: fill_constant(out, bytes, head.word_bytes, to - from); return false;
+      case BlockKind::coded: break;
+    }
+    const Fault fault = member.decoder.open(open.payload, bytes, entry, words, {out, from - start, to - start});
+    if (fault != Fault::none) fail(member, fault, log);
+    return fault == Fault::none;
+  }
+
+  // Decodes one chunk of every active member; gives how many go on.
+  unsigned advance(unsigned active, FaultLog& log) {
+    std::size_t steps = kChunkSteps;
+    RansWork work[kMaxLockstep];
+    for (unsigned m = 0; m < active; ++m) {
+      work[m] = active_[m]->decoder.work();
+      steps = std::min(steps, active_[m]->decoder.steps_left());
+    }
+    for (unsigned m = 0; m < active; ++m) active_[m]->decoder.prefetch_target(steps);
+    for (unsigned m = 0; m < active;) {
+      const unsigned together = active - m >= 4 ? 4 : active - m >= 2 ? 2 : 1;
+      kernels().rans_decode(work + m, together, steps);
+      m += together;
+    }
+    unsigned kept = 0;
+    for (unsigned m = 0; m < active; ++m) {
+      Member& member = *active_[m];
+      const Fault fault = member.decoder.emit(steps);
+      if (fault != Fault::none)
+        fail(member, fault, log);
+      else if (member.decoder.steps_left() != 0)
+        active_[kept++] = &member;
+    }
+    return kept;
+  }
+
+  Member members_[kMaxLockstep];
+  Member* active_[kMaxLockstep] = {};
+};
+
+}  // namespace
+
+Outcome decode(std::span<const DecodeJob> jobs, unsigned threads) try {
+  std::vector<OpenJob> open(jobs.size());
+  FaultLog log;
+  parallel_for(jobs.size(), threads, [&](std::size_t j, unsigned) {
+    open[j].job = jobs[j];
+    Fault fault;
+    try {
+      fault = open_job(open[j]);
+    } catch (const std::bad_alloc&) {
+      fault = Fault::out_of_memory;
+    }
+    if (fault != Fault::none) log.add({fault, -1, j});
+  });
+  if (log.any()) return log.first();
+  std::uint64_t tasks = 0;
+  for (OpenJob& job : open) {
+    job.first_task = tasks;
+    tasks += job.last_block - job.first_block;
+  }
+  const std::uint64_t lockstep = kernels().lockstep;
+  const std::uint64_t groups = (tasks + lockstep - 1) / lockstep;
+  std::vector<std::unique_ptr<Worker>> workers(std::min<std::uint64_t>(std::max(threads, 1u), groups));
+  for (std::unique_ptr<Worker>& worker : workers) worker = std::make_unique<Worker>();
+  parallel_for(groups, static_cast<unsigned>(workers.size()), [&](std::size_t group, unsigned worker) {
+    if (log.any()) return;
+    const std::uint64_t first = group * lockstep;
+    workers[worker]->run(open, first, std::min(first + lockstep, tasks), log);
+  });
+  return log.first();
+} catch (const std::bad_alloc&) {
+  return {Fault::out_of_memory, -1, 0};
+}
+
+Outcome copy_checked(std::span<const CopyJob> jobs, unsigned threads) {
+  FaultLog log;
+  parallel_for(jobs.size(), threads, [&](std::size_t j, unsigned) {
+    const CopyJob& job = jobs[j];
+    std::memcpy(job.out, job.source, job.size);
+    if (seeded_crc(job.seed, 0, job.out, job.size) != job.checksum) log.add({Fault::block_checksum, 0, j});
+  });
+  return log.first();
+}
+
+std::uint64_t decode_symbols(const std::uint8_t* payload, std::size_t size, std::uint32_t seed, unsigned lockstep,
+                             std::uint8_t* symbols) {
+  OpenPayload open;
+  if (parse_head(payload, size, seed, open.head) != Fault::none) return 0;
+  open.tables.resize(open.head.tables_count);
+  for (unsigned t = 0; t < open.head.tables_count; ++t) build_alias(open.head.tables[t].freq, open.tables[t]);
+  std::uint64_t decoded = 0;
+  std::vector<BlockDecoder> decoders(lockstep);
+  for (std::uint64_t block = 0; block + lockstep <= open.head.blocks.size(); block += lockstep) {
+    RansWork work[kMaxLockstep];
+    std::size_t steps = kMaxSteps;
+    for (unsigned k = 0; k < lockstep; ++k) {
+      const BlockEntry& entry = open.head.blocks[block + k];
+      const std::uint64_t words = open.head.words_in_block(block + k);
+      if (entry.kind != BlockKind::coded ||
+          decoders[k].open(open, payload + entry.offset, entry, words, {nullptr, 0, words}) != Fault::none)
+        return 0;
+      work[k] = decoders[k].work();
+      work[k].symbols = symbols + (block + k) * kMaxBlockWords;
+      steps = std::min(steps, decoders[k].steps_left());
+    }
+    kernels().rans_decode(work, lockstep, steps);
+    decoded += lockstep * steps * kStep;
+  }
+  return decoded;
+}
+
+}  // namespace regrain

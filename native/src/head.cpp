@@ -1,0 +1,152 @@
+// Reading a payload's head. Everything is checked before anything is allocated for it; docs/format.md lists the rules.
+#include "head.h"
+
+#include "bytes.h"
+#include "isa/kernels.h"
+#include "regrain/codec.h"
+
+namespace regrain {
+
+std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t size) {
+  return ~kernels().crc32c(~crc, static_cast<const std::uint8_t*>(data), size);
+}
+
+std::uint32_t seeded_crc(std::uint32_t seed, std::uint32_t block, const void* data, std::size_t size) {
+  std::uint8_t prefix[8];
+  write_le(prefix, seed);
+  write_le(prefix + 4, block);
+  return crc32c(crc32c(0, prefix, 8), data, size);
+}
+
+Fault check_table(const Head& head, const Table& table) {
+  unsigned sum = 0;
+  for (std::size_t s = 0; s < kSymbols; ++s) {
+    sum += table.freq[s];
+    if (s >= head.alphabet && table.freq[s] != 0) return Fault::table;
+  }
+  if (sum != 256) return Fault::table;
+  if (head.family == Family::integer ? table.raw_bits != head.mantissa_bits : table.raw_bits > head.mantissa_bits + 1)
+    return Fault::width;
+  return Fault::none;
+}
+
+unsigned field_limit(const Head& head) {
+  const unsigned word_bits = 8u * head.word_bytes;
+  const unsigned bits = head.family == Family::floating ? word_bits - 1 - head.mantissa_bits : word_bits - head.mantissa_bits;
+  return bits >= 8 ? 256 : 1u << bits;
+}
+
+Table read_table(const std::uint8_t* from) {
+  Table table;
+  table.raw_bits = from[0];
+  std::memcpy(table.freq, from + 1, kSymbols);
+  return table;
+}
+
+namespace {
+
+bool known_layout(const Head& head) {
+  const unsigned bytes = head.word_bytes, bits = head.mantissa_bits;
+  if (head.family == Family::integer)
+    return (bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8) && bits <= 24 && bits <= 8 * bytes;
+  return (bytes == 1 && (bits == 2 || bits == 3)) || (bytes == 2 && (bits == 7 || bits == 10)) ||
+         (bytes == 4 && bits == 23);
+}
+
+Fault check_values(const Head& head) {
+  const unsigned limit = field_limit(head);
+  const unsigned named = head.alphabet - (head.escape ? 1u : 0u);
+  for (unsigned s = 0; s < kSymbols; ++s) {
+    if (s >= named) {
+      if (head.values[s] != 0) return Fault::values;
+      continue;
+    }
+    if (head.values[s] >= limit) return Fault::values;
+    for (unsigned other = 0; other < s; ++other)
+      if (head.values[other] == head.values[s]) return Fault::values;
+  }
+  return Fault::none;
+}
+
+Fault read_fixed(const std::uint8_t* at, Head& head) {
+  if (std::memcmp(at, "rgP1", 4) != 0) return Fault::magic;
+  if (at[4] > 1) return Fault::family;
+  head.family = static_cast<Family>(at[4]);
+  head.word_bytes = at[5];
+  head.mantissa_bits = at[6];
+  if (!known_layout(head)) return Fault::word_bytes;
+  head.escape = (at[7] & 0x80) != 0;
+  head.alphabet = at[7] & 0x7F;
+  if (head.alphabet < 1 || head.alphabet > kSymbols || (head.escape && head.alphabet != kSymbols)) return Fault::alphabet;
+  head.count = read_le<std::uint64_t>(at + 8);
+  if (head.count == 0 || head.count > ~std::uint64_t{0} / head.word_bytes) return Fault::count;
+  head.base = read_le<std::uint64_t>(at + 16);
+  if (head.family == Family::floating ? head.base != 0 : head.word_bytes < 8 && head.base >> (8 * head.word_bytes) != 0)
+    return Fault::base;
+  head.block_words = read_le<std::uint32_t>(at + 24);
+  if (head.block_words == 0 || head.block_words > kMaxBlockWords) return Fault::block_words;
+  head.row_words = read_le<std::uint32_t>(at + 28);
+  std::memcpy(head.values, at + 32, kSymbols);
+  if (const Fault fault = check_values(head); fault != Fault::none) return fault;
+  head.tables_count = at[48];
+  if (head.tables_count > kSymbols) return Fault::table;
+  if ((at[49] | at[50] | at[51]) != 0) return Fault::reserved;
+  if (head.tables_count < 2 ? head.row_words != 0
+                            : head.row_words < kStep || head.block_words % head.row_words != 0 ||
+                                  head.count % head.row_words != 0)
+    return Fault::row_words;
+  return Fault::none;
+}
+
+Fault read_tables(const std::uint8_t* at, Head& head) {
+  for (unsigned t = 0; t < head.tables_count; ++t) {
+    head.tables[t] = read_table(at + kTableBytes * t);
+    if (const Fault fault = check_table(head, head.tables[t]); fault != Fault::none) return fault;
+    // runs of different width must start on a step
+    if (head.row_words % kStep != 0 && head.tables[t].raw_bits != head.tables[0].raw_bits) return Fault::width;
+  }
+  return Fault::none;
+}
+
+Fault read_index(const std::uint8_t* at, std::uint64_t blocks, std::uint64_t offset, std::size_t size, Head& head) {
+  head.blocks.resize(blocks);
+  for (std::uint64_t i = 0; i < blocks; ++i, at += kIndexBytes) {
+    BlockEntry& entry = head.blocks[i];
+    entry.offset = offset;
+    entry.length = read_le<std::uint32_t>(at);
+    entry.checksum = read_le<std::uint32_t>(at + 4);
+    entry.escapes = read_le<std::uint16_t>(at + 8);
+    if (at[10] > 2) return Fault::index;
+    entry.kind = static_cast<BlockKind>(at[10]);
+    if (at[11] != 0) return Fault::reserved;
+    if (entry.kind != BlockKind::coded) {
+      const std::uint64_t words = entry.kind == BlockKind::constant ? 1 : head.words_in_block(i);
+      if (entry.length != words * head.word_bytes || entry.escapes != 0) return Fault::index;
+    }
+    offset += entry.length;
+    if (offset > size) return Fault::length;
+  }
+  const std::uint64_t end = (offset + 7) & ~std::uint64_t{7};
+  return end == size ? Fault::none : Fault::length;
+}
+
+}  // namespace
+
+Fault parse_head(const std::uint8_t* payload, std::size_t size, std::uint32_t seed, Head& head) {
+  if (size < kHeadBytes + 4) return Fault::truncated;
+  if (const Fault fault = read_fixed(payload, head); fault != Fault::none) return fault;
+  const std::uint64_t blocks = (head.count - 1) / head.block_words + 1;
+  if (blocks > size / kIndexBytes || blocks >= kHeadBlock) return Fault::truncated;
+  const std::uint64_t index = kHeadBytes + std::uint64_t{head.tables_count} * kTableBytes;
+  const std::uint64_t end = index + blocks * kIndexBytes;  // of what the checksum covers
+  if (end + 4 > size) return Fault::truncated;
+  if (seeded_crc(seed, kHeadBlock, payload, end) != read_le<std::uint32_t>(payload + end)) return Fault::head_checksum;
+  if (const Fault fault = read_tables(payload + kHeadBytes, head); fault != Fault::none) return fault;
+  if (const Fault fault = read_index(payload + index, blocks, end + 4, size, head); fault != Fault::none) return fault;
+  const BlockEntry& last = head.blocks.back();
+  for (std::uint64_t at = last.offset + last.length; at < size; ++at)
+    if (payload[at] != 0) return Fault::padding;
+  return Fault::none;
+}
+
+}  // namespace regrain

@@ -1,0 +1,102 @@
+"""The original file again, piece by piece, from an artifact."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from regrain import kernels
+from regrain.artifact.compressed import Artifact, Part, check_raw
+from regrain.artifact.container import file_head, name_file
+from regrain.core.dtypes import Bytes
+from regrain.core.errors import CorruptArtifactError
+from regrain.kernels.fault import PayloadFault
+
+PIECE = 8 * 1024 * 1024
+"""Bytes of a piece, at most, unless one block is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of the original file: of tensor `name` from its byte `start` on, or of the header where `name` is None.
+
+    `data` may be overwritten once the next but one piece is asked for.
+    """
+
+    name: str | None
+    start: int
+    data: Bytes
+
+
+def pieces(artifact: Artifact, threads: int) -> Iterator[Piece]:
+    """Every byte of the original file in order, each checked by its checksum before it is given out."""
+    header = artifact.original
+    yield Piece(None, 0, np.frombuffer(file_head(header.text), np.uint8))
+    buffers = _Buffers()
+    for name in header.entries:
+        part = artifact.part(name)
+        if part.word is None:
+            check_raw(name, part)
+            for start in range(0, part.stored.size, PIECE):
+                yield Piece(name, start, part.stored[start : start + PIECE])
+        else:
+            yield from _decoded(artifact, name, part, buffers, threads)
+
+
+def hash_pieces(artifact: Artifact, threads: int, use: Callable[[Piece], None]) -> None:
+    """Give every piece to `use` while a second thread hashes it; the digest and the length must be the model's.
+
+    Raises CorruptArtifactError otherwise, and for whatever cannot be decoded.
+    """
+    try:
+        _hash(artifact, pieces(artifact, threads), use)
+    except CorruptArtifactError as error:
+        name_file(error, artifact.label)
+        raise
+
+
+def _hash(artifact: Artifact, parts: Iterable[Piece], use: Callable[[Piece], None]) -> None:
+    manifest, digest, size = artifact.manifest, hashlib.sha256(), 0
+    with ThreadPoolExecutor(1, thread_name_prefix="regrain-sha256") as pool:
+        pending = pool.submit(digest.update, b"")
+        for piece in parts:
+            pending.result()
+            pending = pool.submit(digest.update, piece.data.data)
+            size += piece.data.size
+            use(piece)
+    if size != manifest.model_bytes:
+        raise CorruptArtifactError(f"original file must have {manifest.model_bytes} bytes, not {size}")
+    if digest.hexdigest() != manifest.model_sha256:
+        raise CorruptArtifactError(f"SHA-256 of the original must be {manifest.model_sha256}, not {digest.hexdigest()}")
+
+
+def _decoded(artifact: Artifact, name: str, part: Part, buffers: _Buffers, threads: int) -> Iterator[Piece]:
+    assert part.word is not None
+    try:
+        info = kernels.info(part.stored, seed=part.seed)
+        artifact.check_kind(name, info)
+        step = max(1, PIECE // (info.block_words * info.word_bytes)) * info.block_words
+        for first in range(0, info.count, step):
+            out = buffers.take(min(step, info.count - first) * info.word_bytes)
+            kernels.decode(part.stored, out.view(part.word), seed=part.seed, first=first, threads=threads)
+            yield Piece(name, first * info.word_bytes, out)
+    except PayloadFault as fault:
+        raise artifact.corrupt(fault, name) from None
+
+
+class _Buffers:
+    """Two buffers in turn: one is filled while the other is used."""
+
+    def __init__(self) -> None:
+        self._all = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
+
+    def take(self, size: int) -> Bytes:
+        """The buffer that was used longest ago, `size` bytes of it."""
+        self._all.reverse()
+        if self._all[0].size < size:
+            self._all[0] = np.empty(size, np.uint8)
+        return self._all[0][:size]

@@ -1,0 +1,203 @@
+"""Writing an artifact: one tensor in memory at a time, every byte written once, the header last."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+
+from regrain.artifact.checksum import checksum, seed_of
+from regrain.artifact.container import MAX_HEADER, Entry, canonical_json, file_head, header_text
+from regrain.artifact.digest import Digest
+from regrain.artifact.manifest import (
+    HEADER_NAME,
+    KEY,
+    RECEIPT_NAME,
+    SUFFIX,
+    Coded,
+    Kept,
+    Manifest,
+    Record,
+    Tied,
+    manifest_text,
+    record_json,
+)
+from regrain.artifact.output import Sink
+from regrain.artifact.source import Source
+from regrain.artifact.ties import Ties
+from regrain.codecs import CODECS
+from regrain.core.descriptor import Coder
+from regrain.core.dtypes import DTYPES, Bytes, word_dtype
+from regrain.core.errors import UnsupportedModelError
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the original that are done, and all of them."""
+
+_DIGEST = "f" * 64
+
+
+def write_artifact(
+    source: Source, sink: Sink, *, version: str, threads: int = 1, progress: Progress | None = None
+) -> None:
+    """Write `source` to `sink`. The bytes depend on the source and on `version` alone, not on `threads`."""
+    names = list(source.header.entries)
+    suffix = unused_suffix(names)
+    capacity = _capacity(source, suffix)
+    sink.write(bytes(8 + capacity))
+    with Digest(source.chunks()) as digest:
+        body = _Body(source, sink, suffix, threads, progress)
+        body.write_coded()
+        body.write_kept()
+        sha256 = digest.hexdigest()
+    manifest = Manifest(
+        tensors=body.records,
+        model_bytes=source.header.file_bytes,
+        model_sha256=sha256,
+        suffix=suffix,
+        header=unused_name(names, HEADER_NAME),
+        receipt=unused_name(names, RECEIPT_NAME),
+    )
+    body.append(manifest.header, _deflate(manifest.header, source.header.text))
+    body.append(manifest.receipt, _deflate(manifest.receipt, canonical_json(_receipt(source, body, version))))
+    text = header_text(body.entries, {KEY: manifest_text(manifest, body.entries)}, capacity)
+    if len(text) > capacity:
+        raise AssertionError(f"header of {len(text)} bytes must fit in the {capacity} that were reserved")
+    sink.rewrite(file_head(text))
+
+
+def unused_suffix(names: list[str]) -> str:
+    """The suffix of payload names: lengthened until no tensor's own name ends with it."""
+    suffix = SUFFIX
+    while any(name.endswith(suffix) for name in names):
+        suffix += "_"
+    return suffix
+
+
+def unused_name(names: list[str], name: str) -> str:
+    """A name that no tensor has."""
+    while name in names:
+        name += "_"
+    return name
+
+
+class _Body:
+    """The data part as it grows. Coded payloads come first: their lengths are multiples of 8, so all stay aligned."""
+
+    def __init__(self, source: Source, sink: Sink, suffix: str, threads: int, progress: Progress | None) -> None:
+        self._source = source
+        self._sink = sink
+        self._suffix = suffix
+        self._threads = threads
+        self._progress = progress
+        self._start = sink.offset
+        self._total = source.header.data_bytes
+        self._done = 0
+        self.entries: dict[str, Entry] = {}
+        self.records: dict[str, Record] = {}
+        self.stored: dict[str, int] = {}
+
+    def append(self, name: str, data: bytes | Bytes, like: Entry | None = None) -> None:
+        """Write one entry, as U8 unless it is to be like another."""
+        start = self._sink.offset - self._start
+        self._sink.write(data if isinstance(data, bytes) else data.data)
+        dtype, shape = ("U8", (len(data),)) if like is None else like[:2]
+        self.entries[name] = Entry(dtype, shape, start, start + len(data))
+
+    def write_coded(self) -> None:
+        """Every tensor that is tied or worth coding; the others are put off."""
+        source = self._source
+        ties = Ties(source.read)
+        for name, entry in source.header.entries.items():
+            data = source.read(name)
+            other = ties.find(name, entry, data)
+            if other is not None:
+                self._finish(name, Tied(other), 0)
+                continue
+            words = data.view(word_dtype(DTYPES[entry.dtype]))
+            payload = CODECS[entry.dtype].encode(words, entry.shape, seed=seed_of(name), threads=self._threads)
+            if payload is not None:
+                self.append(name + self._suffix, payload)
+                self._finish(name, Coded(entry.dtype, entry.shape), payload.size)
+
+    def write_kept(self) -> None:
+        """The raw tensors, the widest elements first: so each starts at a multiple of its element's bytes."""
+        entries = self._source.header.entries
+        left = [name for name in entries if name not in self.records]
+        for name in sorted(left, key=lambda name: -DTYPES[entries[name].dtype].bits):
+            data = self._source.read(name)
+            self.append(name, data, entries[name])
+            self._finish(name, Kept(checksum(seed_of(name), data)), data.size)
+
+    def _finish(self, name: str, record: Record, stored: int) -> None:
+        self.records[name], self.stored[name] = record, stored
+        self._source.done(name)
+        self._done += self._source.header.entries[name].nbytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _deflate(name: str, text: bytes) -> bytes:
+    stream = zlib.compress(text, 9)
+    return struct.pack("<I", checksum(seed_of(name), stream)) + stream
+
+
+def _receipt(source: Source, body: _Body, version: str) -> dict[str, object]:
+    count = dict.fromkeys((str(coder) for coder in Coder), 0)
+    stored = dict.fromkeys((str(coder) for coder in Coder), 0)
+    for name, record in body.records.items():
+        coder = coder_of(record)
+        count[coder] += 1
+        stored[coder] += body.stored[name]
+    return {
+        "bytes": stored,
+        "mode": "lossless",
+        "model": {"bytes": source.header.file_bytes, "tensors": len(body.records)},
+        "regrain": version,
+        "tensors": count,
+    }
+
+
+def coder_of(record: Record) -> Coder:
+    """The coder of a manifest's record."""
+    return Coder.TIED if isinstance(record, Tied) else Coder.RANS if isinstance(record, Coded) else Coder.RAW
+
+
+def _capacity(source: Source, suffix: str) -> int:
+    """Bytes that the header can need at most, as a multiple of 8: every tensor takes its longest form."""
+    # What is coded is smaller than it was, so no offset is beyond the original, its header (zlib adds little) and a
+    # receipt of well under 1000 bytes.
+    end = source.header.file_bytes + len(source.header.text) + 1000
+    longest: dict[tuple[str, tuple[int, ...]], str] = {}
+    most = 0
+    for name, entry in source.header.entries.items():
+        payload = Entry("U8", (end,), end, end)
+        forms = [
+            _size(name, Coded(entry.dtype, entry.shape), name + suffix, payload),
+            _size(name, Kept(2**32 - 1), name, Entry(entry.dtype, entry.shape, end, end)),
+        ]
+        other = longest.get(entry[:2])
+        if other is not None:
+            forms.append(_size(name, Tied(other), None, payload))
+        if other is None or len(json.dumps(name)) > len(json.dumps(other)):
+            longest[entry[:2]] = name
+        most += max(forms)
+    names = list(source.header.entries)
+    header, receipt = unused_name(names, HEADER_NAME), unused_name(names, RECEIPT_NAME)
+    fixed = {name: Entry("U8", (end,), end, end) for name in (header, receipt)}
+    manifest = Manifest({}, end, _DIGEST, suffix, header, receipt)
+    most += len(header_text(fixed, {KEY: manifest_text(manifest, fixed)})) + 16  # the checksum may have 9 digits more
+    if most > MAX_HEADER - 8:
+        raise UnsupportedModelError(f"model must need a header of at most {MAX_HEADER} bytes, not {most}: split it")
+    return -(-most // 8) * 8
+
+
+def _size(name: str, record: Record, entry_name: str | None, entry: Entry) -> int:
+    """Bytes that one tensor adds to the header: its record, escaped twice, and its entry, with their commas."""
+    inner = canonical_json({name: record_json(record)}).decode("ascii")
+    size = len(json.dumps(inner)) - 2
+    if entry_name is not None:
+        size += len(
+            json.dumps({entry_name: entry.to_json()}, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        )
+    return size

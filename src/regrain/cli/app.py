@@ -1,0 +1,50 @@
+"""The command and its verbs. Each verb imports what it needs when it runs: `regrain --help` needs nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from regrain.cli import compress, demo, inspect, profile, restore, verify
+from regrain.cli.failures import explained
+
+
+class _Verbs(TyperGroup):
+    """Explains errors in one place, below what turns usage errors into exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        with explained():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 the constraint cannot be met.",
+)
+for verb in (profile, compress, inspect, verify, restore, demo):
+    app.command(verb.__name__.rpartition(".")[2], epilog=verb.EXAMPLE)(verb.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from regrain import __version__
+
+        typer.echo(f"regrain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Lossless compression of neural-network weights: smaller safetensors files that load fast, bit for bit."""

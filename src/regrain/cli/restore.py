@@ -1,0 +1,41 @@
+"""`regrain restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regrain.cli.options import ArtifactPath, Force, Json, Threads
+
+EXAMPLE = "Example: regrain restore model.regrain.safetensors -o model.safetensors"
+
+
+def command(
+    artifact: ArtifactPath,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="MODEL", help="The file or directory to write.", show_default=False)
+    ],
+    force: Force = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Write the plain safetensors file or directory that an artifact was made from, byte for byte.
+
+    The SHA-256 of the original is checked on the way: what is written is right, or it is not there.
+    """
+    from regrain.cli.output import bold, emit_json, megabytes, stdout
+    from regrain.cli.progress import progress_bar
+    from regrain.pipelines.restore import restore
+
+    with progress_bar("restoring") as progress:
+        result = restore(artifact, out, force=force, threads=threads, progress=progress)
+    if as_json:
+        emit_json(result.to_json())
+        return
+    console = stdout()
+    console.print(bold(str(result.path)), soft_wrap=True)
+    console.print(f"{megabytes(result.nbytes)} MB, byte-identical to the original")
+    for name, digest in result.sha256.items():
+        console.print(f"sha256 {digest}  {name}", soft_wrap=True)

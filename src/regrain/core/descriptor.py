@@ -1,0 +1,64 @@
+"""The weight descriptor: what an artifact says of one tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from regrain.core.granularity import Granularity
+
+
+class Coder(StrEnum):
+    """How a tensor's bytes are kept. The names stand in artifacts: they are for ever, and the list is closed."""
+
+    RANS = "rans"  # a coded payload, docs/format.md
+    RAW = "raw"  # the bytes as they are, with a checksum
+    TIED = "tied"  # no bytes: equal to those of another tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How one tensor is represented: sparsity pattern x quantizer x coder. A lossless one is dense and unquantized."""
+
+    coder: Coder
+    pattern: str = "dense"
+    quantizer: str = "none"
+
+    def __str__(self) -> str:
+        return f"{self.pattern}, {self.quantizer}, {self.coder}"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightDescriptor:
+    """One tensor of an artifact.
+
+    `dtype` is the safetensors name, `shape` counts elements. `stages` are the steps that reconstruct the tensor, in
+    the order they run. `tied` names the tensor that holds the bytes of this one. `dynamic` is the flag *dynamic
+    sparsity enable*: whether a run time may change the granularity of this matrix; off means as stored.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    granularity: Granularity
+    scheme: Scheme
+    stages: tuple[str, ...]
+    tied: str | None = None
+    dynamic: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """A JSON object with every field."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "granularity": str(self.granularity),
+            "scheme": {
+                "pattern": self.scheme.pattern,
+                "quantizer": self.scheme.quantizer,
+                "coder": str(self.scheme.coder),
+            },
+            "stages": list(self.stages),
+            "tied": self.tied,
+            "dynamic": self.dynamic,
+        }

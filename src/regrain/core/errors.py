@@ -1,0 +1,56 @@
+"""Every way regrain fails on purpose; anything else that escapes is a bug.
+
+Bad data and broken I/O are different: a file that cannot be opened, read or written raises the operating
+system's own `OSError`, untouched. A wrong argument raises `ValueError` or `TypeError`, as in NumPy.
+"""
+
+from __future__ import annotations
+
+
+class RegrainError(Exception):
+    """Base of all errors below, so that one `except` catches what regrain itself found wrong."""
+
+
+class CorruptArtifactError(RegrainError, ValueError):
+    """The bytes of an artifact contradict themselves: a checksum, a length, a table or the manifest is wrong.
+
+    `tensor` is the original name of the tensor that cannot be trusted, `block` the number of the block of its
+    payload counted from 0; None where the damage is not that local (the file's header; a payload's head).
+
+    >>> str(CorruptArtifactError("checksum must be 1f2e3d4c, not 00000000", tensor="fc.weight", block=3))
+    "tensor 'fc.weight', block 3: checksum must be 1f2e3d4c, not 00000000"
+    """
+
+    def __init__(self, reason: str, *, tensor: str | None = None, block: int | None = None) -> None:
+        super().__init__(reason, tensor, block)
+        self.reason = reason
+        self.tensor = tensor
+        self.block = block
+
+    def __str__(self) -> str:
+        where = [] if self.tensor is None else [f"tensor {self.tensor!r}"]
+        if self.block is not None:
+            where.append(f"block {self.block}")
+        return f"{', '.join(where)}: {self.reason}" if where else self.reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _corrupt, (type(self), self.reason, self.tensor, self.block)
+
+
+class UnsupportedArtifactError(RegrainError, ValueError):
+    """A sound artifact that this version of regrain cannot read: a newer one wrote it."""
+
+
+class UnsupportedModelError(RegrainError, ValueError):
+    """The model cannot be read: an unknown file type, a layout or a dtype that regrain has no code for."""
+
+
+class OutputExistsError(RegrainError, FileExistsError):
+    """The output exists already, and overwriting it was not asked for (`force=True`, `--force`)."""
+
+
+def _corrupt(
+    kind: type[CorruptArtifactError], reason: str, tensor: str | None, block: int | None
+) -> CorruptArtifactError:
+    """Rebuild a pickled error: keyword-only arguments are beyond `Exception.__reduce__`."""
+    return kind(reason, tensor=tensor, block=block)

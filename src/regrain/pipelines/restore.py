@@ -1,0 +1,95 @@
+"""`regrain restore`: the original files again, byte for byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from regrain.artifact.compressed import Artifact
+from regrain.artifact.layout import check_apart, find_layout, original_name
+from regrain.artifact.original import Piece, hash_pieces
+from regrain.artifact.output import check_output, output_directory, output_file
+from regrain.artifact.reader import PlainFile, open  # noqa: A004 - regrain.open
+from regrain.artifact.threads import resolve_threads
+from regrain.pipelines.compress import copy_file, copy_others
+from regrain.pipelines.inspect import not_an_artifact
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What was written: a file or a directory, the bytes of its weights, and the SHA-256 of each file, checked."""
+
+    path: Path
+    nbytes: int
+    sha256: dict[str, str]
+
+    def to_json(self) -> dict[str, object]:
+        """A JSON object with all of it."""
+        return {"path": str(self.path), "bytes": self.nbytes, "sha256": dict(self.sha256)}
+
+
+def restore(
+    artifact: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RestoreResult:
+    """Write the model that an artifact was made from: the byte-identical file or directory.
+
+    The original's SHA-256 is checked while writing, so that `out` is right or not there. What was a PyTorch state
+    dict comes back as the safetensors file of its tensors. `progress` is called with the bytes done and all bytes.
+
+    Raises CorruptArtifactError, OutputExistsError unless `force` is set, OutputError if writing fails.
+    """
+    layout = find_layout(artifact)
+    target, count = Path(out), resolve_threads(threads)
+    check_apart(layout, target)
+    check_output(target, force=force)
+    opened = {name: open(layout.root / name) for name in layout.weights}
+    artifacts = {name: file for name, file in opened.items() if isinstance(file, Artifact)}
+    if not artifacts:
+        raise not_an_artifact(Path(artifact))
+    report = Report(sum(file.manifest.model_bytes for file in artifacts.values()), progress)
+    if layout.single:
+        _restore_file(artifacts[layout.weights[0]], target, force, count, report)
+    else:
+        with output_directory(target, force=force) as folder:
+            for name, file in opened.items():
+                if isinstance(file, PlainFile):
+                    copy_file(layout.root / name, folder / name)
+                    continue
+                path = folder / original_name(name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _restore_file(file, path, False, count, report)
+            copy_others(layout, folder)
+    names = {original_name(name) if not layout.single else target.name: file for name, file in artifacts.items()}
+    return RestoreResult(target, report.total, {name: file.manifest.model_sha256 for name, file in names.items()})
+
+
+class Report:
+    """Counts bytes over all files and passes them on."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.total = total
+        self._progress = progress
+        self._done = 0
+
+    def add(self, nbytes: int) -> None:
+        """So many bytes more are done."""
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(self._done, self.total)
+
+
+def _restore_file(artifact: Artifact, path: Path, force: bool, threads: int, report: Report) -> None:
+    with output_file(path, force=force) as sink:
+
+        def write(piece: Piece) -> None:
+            sink.write(piece.data.data)
+            report.add(piece.data.size)
+
+        hash_pieces(artifact, threads, write)
