@@ -27,10 +27,11 @@ nb::object outcome(const regrain::Outcome& result) {
   return nb::make_tuple(result.job, block, regrain::describe(result.fault));
 }
 
-regrain::DecodeJob decode_job(const Bytes& payload, const Words& out, std::uint32_t seed) {
+regrain::Bytes in_memory(const Bytes& bytes) { return {bytes.data(), -1, 0, bytes.size()}; }
+
+regrain::DecodeJob decode_job(const regrain::Bytes& payload, const Words& out, std::uint32_t seed) {
   regrain::DecodeJob job;
-  job.payload = payload.data();
-  job.size = payload.size();
+  job.payload = payload;
   job.seed = seed;
   job.word_bytes = static_cast<std::uint8_t>(out.itemsize());
   job.out = static_cast<std::uint8_t*>(out.data());
@@ -38,29 +39,46 @@ regrain::DecodeJob decode_job(const Bytes& payload, const Words& out, std::uint3
   return job;
 }
 
-nb::object decode(const Bytes& payload, const Words& out, std::uint32_t seed, std::uint64_t first, bool whole,
-                  unsigned threads) {
-  regrain::DecodeJob job = decode_job(payload, out, seed);
-  job.first = first;
-  job.whole = whole;
+nb::object run(std::span<const regrain::DecodeJob> jobs, unsigned threads) {
   regrain::Outcome result;
   {
     nb::gil_scoped_release release;
-    result = regrain::decode({&job, 1}, threads);
+    result = regrain::decode(jobs, threads);
   }
   return outcome(result);
+}
+
+nb::object decode_range(regrain::DecodeJob job, std::uint64_t first, bool whole, unsigned threads) {
+  job.first = first;
+  job.whole = whole;
+  return run({&job, 1}, threads);
+}
+
+nb::object decode(const Bytes& payload, const Words& out, std::uint32_t seed, std::uint64_t first, bool whole,
+                  unsigned threads) {
+  return decode_range(decode_job(in_memory(payload), out, seed), first, whole, threads);
 }
 
 nb::object decode_many(const std::vector<std::tuple<Bytes, Words, std::uint32_t>>& jobs, unsigned threads) {
   std::vector<regrain::DecodeJob> native;
   native.reserve(jobs.size());
-  for (const auto& [payload, out, seed] : jobs) native.push_back(decode_job(payload, out, seed));
-  regrain::Outcome result;
-  {
-    nb::gil_scoped_release release;
-    result = regrain::decode(native, threads);
-  }
-  return outcome(result);
+  for (const auto& [payload, out, seed] : jobs) native.push_back(decode_job(in_memory(payload), out, seed));
+  return run(native, threads);
+}
+
+// Payloads of an open file: each job's (offset, bytes, out, seed).
+nb::object decode_file(int file, const std::vector<std::tuple<std::uint64_t, std::size_t, Words, std::uint32_t>>& jobs,
+                       unsigned threads) {
+  std::vector<regrain::DecodeJob> native;
+  native.reserve(jobs.size());
+  for (const auto& [offset, size, out, seed] : jobs)
+    native.push_back(decode_job({nullptr, file, offset, size}, out, seed));
+  return run(native, threads);
+}
+
+nb::object decode_file_range(int file, std::uint64_t offset, std::size_t size, const Words& out, std::uint32_t seed,
+                             std::uint64_t first, unsigned threads) {
+  return decode_range(decode_job({nullptr, file, offset, size}, out, seed), first, false, threads);
 }
 
 nb::object copy_many(const std::vector<std::tuple<Bytes, Words, std::uint32_t, std::uint32_t>>& jobs, unsigned threads) {
@@ -68,7 +86,7 @@ nb::object copy_many(const std::vector<std::tuple<Bytes, Words, std::uint32_t, s
   native.reserve(jobs.size());
   for (const auto& [source, out, checksum, seed] : jobs) {
     if (source.size() != out.nbytes()) throw nb::value_error("source and out must have the same number of bytes");
-    native.push_back({source.data(), static_cast<std::uint8_t*>(out.data()), source.size(), seed, checksum});
+    native.push_back({in_memory(source), static_cast<std::uint8_t*>(out.data()), seed, checksum});
   }
   regrain::Outcome result;
   {
@@ -97,7 +115,7 @@ std::size_t encode(const ConstWords& words, const nb::ndarray<std::uint8_t, nb::
 
 nb::object info(const Bytes& payload, std::uint32_t seed) {
   regrain::Head head;
-  const regrain::Fault fault = regrain::parse_head(payload.data(), payload.size(), seed, head);
+  const regrain::Fault fault = regrain::read_head(in_memory(payload), seed, head);
   if (fault != regrain::Fault::none) return nb::make_tuple(0, nb::none(), regrain::describe(fault));
   nb::list values, tables, blocks;
   for (unsigned s = 0; s + head.escape < head.alphabet; ++s) values.append(head.values[s]);
@@ -141,7 +159,7 @@ std::uint64_t decode_symbols(const Bytes& payload, std::uint32_t seed, unsigned 
                              const nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& symbols) {
   if (lockstep != 1 && lockstep != 2 && lockstep != 4) throw nb::value_error("lockstep must be 1, 2 or 4");
   regrain::Head head;
-  if (regrain::parse_head(payload.data(), payload.size(), seed, head) != regrain::Fault::none ||
+  if (regrain::read_head(in_memory(payload), seed, head) != regrain::Fault::none ||
       symbols.size() < head.blocks.size() * regrain::kMaxBlockWords)
     throw nb::value_error("symbols must have 65536 bytes for each block of a sound payload");
   nb::gil_scoped_release release;
@@ -150,18 +168,42 @@ std::uint64_t decode_symbols(const Bytes& payload, std::uint32_t seed, unsigned 
 
 }  // namespace
 
+#define REGRAIN_BYTES "numpy.typing.NDArray[numpy.uint8] | bytes | memoryview"
+#define REGRAIN_WORDS "numpy.typing.NDArray[numpy.unsignedinteger]"
+#define REGRAIN_OUTCOME "tuple[int, int | None, str] | None"
+
 NB_MODULE(_native, m) {
   m.doc() = "regrain's compiled kernels; use regrain.kernels";
-  m.def("crc32c", &crc32c, "data"_a, "value"_a = 0);
-  m.def("decode", &decode, "payload"_a, "out"_a, "seed"_a, "first"_a, "whole"_a, "threads"_a);
-  m.def("decode_many", &decode_many, "jobs"_a, "threads"_a);
-  m.def("copy_many", &copy_many, "jobs"_a, "threads"_a);
-  m.def("encode", &encode, "words"_a, "out"_a, "family"_a, "mantissa_bits"_a, "row_words"_a, "seed"_a, "threads"_a);
+  m.def("crc32c", &crc32c, "data"_a, "value"_a = 0,
+        nb::sig("def crc32c(data: " REGRAIN_BYTES ", value: int = 0) -> int"));
+  m.def("decode", &decode, "payload"_a, "out"_a, "seed"_a, "first"_a, "whole"_a, "threads"_a,
+        nb::sig("def decode(payload: " REGRAIN_BYTES ", out: " REGRAIN_WORDS
+                ", seed: int, first: int, whole: bool, threads: int) -> " REGRAIN_OUTCOME));
+  m.def("decode_many", &decode_many, "jobs"_a, "threads"_a,
+        nb::sig("def decode_many(jobs: collections.abc.Sequence[tuple[" REGRAIN_BYTES ", " REGRAIN_WORDS
+                ", int]], threads: int) -> " REGRAIN_OUTCOME));
+  m.def("decode_file", &decode_file, "file"_a, "jobs"_a, "threads"_a,
+        nb::sig("def decode_file(file: int, jobs: collections.abc.Sequence[tuple[int, int, " REGRAIN_WORDS
+                ", int]], threads: int) -> " REGRAIN_OUTCOME));
+  m.def("decode_file_range", &decode_file_range, "file"_a, "offset"_a, "size"_a, "out"_a, "seed"_a, "first"_a, "threads"_a,
+        nb::sig("def decode_file_range(file: int, offset: int, size: int, out: " REGRAIN_WORDS
+                ", seed: int, first: int, threads: int) -> " REGRAIN_OUTCOME));
+  m.def("copy_many", &copy_many, "jobs"_a, "threads"_a,
+        nb::sig("def copy_many(jobs: collections.abc.Sequence[tuple[" REGRAIN_BYTES ", " REGRAIN_WORDS
+                ", int, int]], threads: int) -> " REGRAIN_OUTCOME));
+  m.def("encode", &encode, "words"_a, "out"_a, "family"_a, "mantissa_bits"_a, "row_words"_a, "seed"_a, "threads"_a,
+        nb::sig("def encode(words: " REGRAIN_WORDS ", out: numpy.typing.NDArray[numpy.uint8], family: int, "
+                "mantissa_bits: int, row_words: int, seed: int, threads: int) -> int"));
   m.def("bound", &regrain::bound, "count"_a, "word_bytes"_a);
-  m.def("info", &info, "payload"_a, "seed"_a);
-  m.def("allocate", &allocate, "sizes"_a);
-  m.def("instruction_sets", &regrain::instruction_sets);
-  m.def("use_instruction_set", [](const std::string& name) { return regrain::use_instruction_set(name.c_str()); }, "name"_a);
+  m.def("info", &info, "payload"_a, "seed"_a,
+        nb::sig("def info(payload: " REGRAIN_BYTES ", seed: int) -> dict[str, typing.Any] | tuple[int, int | None, str]"));
+  m.def("allocate", &allocate, "sizes"_a,
+        nb::sig("def allocate(sizes: collections.abc.Sequence[int]) -> list[numpy.typing.NDArray[numpy.uint8]]"));
+  m.def("instruction_sets", &regrain::instruction_sets, nb::sig("def instruction_sets() -> list[str]"));
+  m.def("use_instruction_set", [](const std::string& name) { return regrain::use_instruction_set(name.c_str()); },
+        "name"_a);
   m.def("instruction_set", &regrain::instruction_set);
-  m.def("decode_symbols", &decode_symbols, "payload"_a, "seed"_a, "lockstep"_a, "symbols"_a);
+  m.def("decode_symbols", &decode_symbols, "payload"_a, "seed"_a, "lockstep"_a, "symbols"_a,
+        nb::sig("def decode_symbols(payload: " REGRAIN_BYTES ", seed: int, lockstep: int, symbols: "
+                "numpy.typing.NDArray[numpy.uint8]) -> int"));
 }

@@ -164,7 +164,7 @@ Fault BlockDecoder::finish() {
 
 Fault BlockDecoder::emit(std::size_t steps) {
   const std::size_t behind = step_ + steps;
-  if (stream_.overrun) return Fault::stream;
+  if (stream_.overrun || stream_.next > stream_.end) return Fault::stream;  // steps that read ahead do not check
   if (behind == steps_)
     if (const Fault fault = finish(); fault != Fault::none) return fault;
   for (std::size_t from = step_; from < behind;) {

@@ -9,6 +9,7 @@
 
 #include "block.h"
 #include "pool.h"
+#include "source.h"
 
 namespace regrain {
 namespace {
@@ -43,7 +44,7 @@ class FaultLog {
 Fault open_job(OpenJob& open) {
   const DecodeJob& job = open.job;
   Head& head = open.payload.head;
-  if (const Fault fault = parse_head(job.payload, job.size, job.seed, head); fault != Fault::none) return fault;
+  if (const Fault fault = read_head(job.payload, job.seed, head); fault != Fault::none) return fault;
   if (head.word_bytes != job.word_bytes) return Fault::word_bytes;
   if (job.whole ? job.first != 0 || job.count != head.count : job.first > head.count || job.count > head.count - job.first)
     return job.whole ? Fault::count : Fault::range;
@@ -71,15 +72,24 @@ class Worker {
  public:
   // Blocks [first, last) of the jobs' common numbering, at most kMaxLockstep of them.
   void run(const std::vector<OpenJob>& jobs, std::uint64_t first, std::uint64_t last, FaultLog& log) {
-    unsigned active = 0;
+    unsigned active = 0, opened = 0;
     auto job = std::upper_bound(jobs.begin(), jobs.end(), first,
                                 [](std::uint64_t task, const OpenJob& j) { return task < j.first_task; }) - 1;
-    for (std::uint64_t task = first; task < last; ++task) {
+    for (std::uint64_t task = first; task < last;) {
       while (task - job->first_task >= job->last_block - job->first_block) ++job;
-      Member& member = members_[active];
+      // the blocks of one job in this group stand together: one read
       const std::uint64_t block = job->first_block + (task - job->first_task);
-      member.where = {Fault::none, static_cast<std::int64_t>(block), static_cast<std::size_t>(job - jobs.begin())};
-      if (open_block(*job, block, member, log)) active_[active++] = &member;
+      const std::uint64_t behind = std::min(job->last_block, block + (last - task));
+      const std::size_t number = static_cast<std::size_t>(job - jobs.begin());
+      const std::uint8_t* bytes = fetch(*job, block, behind, fetchers_[opened]);
+      for (std::uint64_t b = block; b < behind; ++b, ++task) {
+        Member& member = members_[opened++];
+        member.where = {Fault::none, static_cast<std::int64_t>(b), number};
+        if (bytes == nullptr)
+          fail(member, Fault::unreadable, log);
+        else if (open_block(*job, b, bytes + (entry_of(*job, b).offset - entry_of(*job, block).offset), member, log))
+          active_[active++] = &member;
+      }
     }
     while (active != 0) active = advance(active, log);
   }
@@ -95,12 +105,30 @@ class Worker {
     log.add(member.where);
   }
 
+  static const BlockEntry& entry_of(const OpenJob& open, std::uint64_t block) { return open.payload.head.blocks[block]; }
+
+  // Where block `block` ends: the last one with the padding behind it.
+  static std::uint64_t end_of(const OpenJob& open, std::uint64_t block) {
+    if (block + 1 == open.payload.head.blocks.size()) return open.job.payload.size;
+    return entry_of(open, block).offset + entry_of(open, block).length;
+  }
+
+  static const std::uint8_t* fetch(const OpenJob& open, std::uint64_t first, std::uint64_t last, Fetcher& fetcher) {
+    const std::uint64_t from = entry_of(open, first).offset;
+    return fetcher.fetch(open.job.payload, from, end_of(open, last - 1) - from);
+  }
+
   // Copies a block that is not coded; opens one that is. True: there are steps to decode.
-  static bool open_block(const OpenJob& open, std::uint64_t block, Member& member, FaultLog& log) {
+  static bool open_block(const OpenJob& open, std::uint64_t block, const std::uint8_t* bytes, Member& member,
+                         FaultLog& log) {
     const Head& head = open.payload.head;
     const DecodeJob& job = open.job;
-    const BlockEntry& entry = head.blocks[block];
-    const std::uint8_t* bytes = job.payload + entry.offset;
+    const BlockEntry& entry = entry_of(open, block);
+    for (std::uint64_t at = entry.length; at < end_of(open, block) - entry.offset; ++at)
+      if (bytes[at] != 0) {
+        fail(member, Fault::padding, log);
+        return false;
+      }
     if (seeded_crc(job.seed, static_cast<std::uint32_t>(block), bytes, entry.length) != entry.checksum) {
       fail(member, Fault::block_checksum, log);
       return false;
@@ -147,6 +175,7 @@ class Worker {
   }
 
   Member members_[kMaxLockstep];
+  Fetcher fetchers_[kMaxLockstep];  // one for each run of neighboring blocks in a group
   Member* active_[kMaxLockstep] = {};
 };
 
@@ -189,8 +218,10 @@ Outcome copy_checked(std::span<const CopyJob> jobs, unsigned threads) {
   FaultLog log;
   parallel_for(jobs.size(), threads, [&](std::size_t j, unsigned) {
     const CopyJob& job = jobs[j];
-    std::memcpy(job.out, job.source, job.size);
-    if (seeded_crc(job.seed, 0, job.out, job.size) != job.checksum) log.add({Fault::block_checksum, 0, j});
+    if (!read_bytes(job.source, 0, job.source.size, job.out))
+      log.add({Fault::unreadable, 0, j});
+    else if (seeded_crc(job.seed, 0, job.out, job.source.size) != job.checksum)
+      log.add({Fault::block_checksum, 0, j});
   });
   return log.first();
 }
@@ -198,7 +229,7 @@ Outcome copy_checked(std::span<const CopyJob> jobs, unsigned threads) {
 std::uint64_t decode_symbols(const std::uint8_t* payload, std::size_t size, std::uint32_t seed, unsigned lockstep,
                              std::uint8_t* symbols) {
   OpenPayload open;
-  if (parse_head(payload, size, seed, open.head) != Fault::none) return 0;
+  if (read_head({payload, -1, 0, size}, seed, open.head) != Fault::none) return 0;
   open.tables.resize(open.head.tables_count);
   for (unsigned t = 0; t < open.head.tables_count; ++t) build_alias(open.head.tables[t].freq, open.tables[t]);
   std::uint64_t decoded = 0;

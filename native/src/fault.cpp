@@ -29,6 +29,7 @@ const char* describe(Fault fault) {
     case Fault::escapes: return "the number of escaped symbols is wrong";
     case Fault::padding: return "padding is not 0";
     case Fault::range: return "the requested words are outside the tensor";
+    case Fault::unreadable: return "the file ends early or can't be read: has it changed since it was opened?";
     case Fault::out_of_memory: return "out of memory";
   }
   return "unknown fault";

@@ -1,9 +1,12 @@
 // Reading a payload's head. Everything is checked before anything is allocated for it; docs/format.md lists the rules.
 #include "head.h"
 
+#include <algorithm>
+
 #include "bytes.h"
 #include "isa/kernels.h"
 #include "regrain/codec.h"
+#include "source.h"
 
 namespace regrain {
 
@@ -44,6 +47,8 @@ Table read_table(const std::uint8_t* from) {
 }
 
 namespace {
+
+constexpr std::size_t kUsualHead = 4096;  // bytes
 
 bool known_layout(const Head& head) {
   const unsigned bytes = head.word_bytes, bits = head.mantissa_bits;
@@ -132,21 +137,38 @@ Fault read_index(const std::uint8_t* at, std::uint64_t blocks, std::uint64_t off
 
 }  // namespace
 
-Fault parse_head(const std::uint8_t* payload, std::size_t size, std::uint32_t seed, Head& head) {
-  if (size < kHeadBytes + 4) return Fault::truncated;
-  if (const Fault fault = read_fixed(payload, head); fault != Fault::none) return fault;
+std::size_t head_size(const std::uint8_t* fixed, std::size_t size) {
+  const std::uint64_t count = read_le<std::uint64_t>(fixed + 8);
+  const std::uint32_t block_words = read_le<std::uint32_t>(fixed + 24);
+  if (count == 0 || block_words == 0 || fixed[48] > kSymbols) return 0;
+  const std::uint64_t blocks = (count - 1) / block_words + 1;
+  if (blocks > size / kIndexBytes || blocks >= kHeadBlock) return 0;
+  const std::uint64_t bytes = kHeadBytes + fixed[48] * kTableBytes + blocks * kIndexBytes + 4;
+  return bytes <= size ? bytes : 0;
+}
+
+Fault parse_head(const std::uint8_t* head_bytes, std::size_t size, std::uint32_t seed, Head& head) {
+  if (const Fault fault = read_fixed(head_bytes, head); fault != Fault::none) return fault;
+  const std::size_t bytes = head_size(head_bytes, size);
+  if (bytes == 0) return Fault::truncated;
+  const std::size_t sealed = bytes - 4;
+  if (seeded_crc(seed, kHeadBlock, head_bytes, sealed) != read_le<std::uint32_t>(head_bytes + sealed))
+    return Fault::head_checksum;
+  if (const Fault fault = read_tables(head_bytes + kHeadBytes, head); fault != Fault::none) return fault;
   const std::uint64_t blocks = (head.count - 1) / head.block_words + 1;
-  if (blocks > size / kIndexBytes || blocks >= kHeadBlock) return Fault::truncated;
-  const std::uint64_t index = kHeadBytes + std::uint64_t{head.tables_count} * kTableBytes;
-  const std::uint64_t end = index + blocks * kIndexBytes;  // of what the checksum covers
-  if (end + 4 > size) return Fault::truncated;
-  if (seeded_crc(seed, kHeadBlock, payload, end) != read_le<std::uint32_t>(payload + end)) return Fault::head_checksum;
-  if (const Fault fault = read_tables(payload + kHeadBytes, head); fault != Fault::none) return fault;
-  if (const Fault fault = read_index(payload + index, blocks, end + 4, size, head); fault != Fault::none) return fault;
-  const BlockEntry& last = head.blocks.back();
-  for (std::uint64_t at = last.offset + last.length; at < size; ++at)
-    if (payload[at] != 0) return Fault::padding;
-  return Fault::none;
+  return read_index(head_bytes + sealed - blocks * kIndexBytes, blocks, bytes, size, head);
+}
+
+Fault read_head(const Bytes& payload, std::uint32_t seed, Head& head) {
+  if (payload.size < kHeadBytes + 4) return Fault::truncated;
+  Fetcher fetcher;
+  // most heads are short: one read
+  const std::size_t first = std::min(payload.size, kUsualHead);
+  const std::uint8_t* bytes = fetcher.fetch(payload, 0, first);
+  if (bytes == nullptr) return Fault::unreadable;
+  const std::size_t needed = head_size(bytes, payload.size);
+  if (needed > first && (bytes = fetcher.fetch(payload, 0, needed)) == nullptr) return Fault::unreadable;
+  return parse_head(bytes, payload.size, seed, head);
 }
 
 }  // namespace regrain

@@ -47,6 +47,7 @@ enum class Fault : std::uint8_t {
   padding,
   range,
   out_of_memory,
+  unreadable,
 };
 const char* describe(Fault fault);
 
@@ -98,13 +99,25 @@ std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t size);
 // The checksum of one part of a tensor: CRC-32C over seed, block number and bytes.
 std::uint32_t seeded_crc(std::uint32_t seed, std::uint32_t block, const void* data, std::size_t size);
 
-// Reads and checks everything before the first block. Allocates at most in proportion to `size`.
-Fault parse_head(const std::uint8_t* payload, std::size_t size, std::uint32_t seed, Head& head);
+// Bytes that stand in memory, or in an open file from `offset` on, which are read when they are needed: a file that is
+// cut short meanwhile is an error then, where a mapping of it would be a signal.
+struct Bytes {
+  const std::uint8_t* memory = nullptr;
+  int file = -1;
+  std::uint64_t offset = 0;
+  std::size_t size = 0;
+};
+
+// Bytes of the head of a payload of `size` bytes that starts with `fixed` (kHeadBytes); 0 if it can't be one.
+std::size_t head_size(const std::uint8_t* fixed, std::size_t size);
+// Reads and checks the head; `head_bytes` must have head_size() of them. Allocates at most in proportion to that.
+Fault parse_head(const std::uint8_t* head_bytes, std::size_t size, std::uint32_t seed, Head& head);
+// Fetches and parses the head of a payload.
+Fault read_head(const Bytes& payload, std::uint32_t seed, Head& head);
 
 // One piece of work: words [first, first + count) of a payload into `out` (count words).
 struct DecodeJob {
-  const std::uint8_t* payload = nullptr;
-  std::size_t size = 0;  // bytes
+  Bytes payload;
   std::uint32_t seed = 0;
   std::uint8_t word_bytes = 0;  // what the caller expects; must equal the head's
   std::uint8_t* out = nullptr;
@@ -117,9 +130,8 @@ Outcome decode(std::span<const DecodeJob> jobs, unsigned threads);
 
 // Bytes copied and checked, `seeded_crc(seed, 0, ...)` must equal `checksum`.
 struct CopyJob {
-  const std::uint8_t* source = nullptr;
+  Bytes source;
   std::uint8_t* out = nullptr;
-  std::size_t size = 0;
   std::uint32_t seed = 0;
   std::uint32_t checksum = 0;
 };

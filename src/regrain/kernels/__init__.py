@@ -92,6 +92,22 @@ def decode_many(jobs: Sequence[tuple[Bytes, Words, int]], threads: int = 1) -> N
     _check(_native.decode_many(jobs, threads))
 
 
+def decode_file(file: int, jobs: Sequence[tuple[int, int, Words, int]], threads: int = 1) -> None:
+    """Decode whole payloads of an open file, jobs (offset, bytes, out, seed), read as they are needed.
+
+    file: a descriptor. A file that has become shorter is a PayloadFault, where a mapping of it
+    would be a signal; and reading costs less than the page faults of a mapping.
+    """
+    _check(_native.decode_file(file, jobs, threads))
+
+
+def decode_file_range(
+    file: int, offset: int, size: int, out: Words, *, seed: int, first: int, threads: int = 1
+) -> None:
+    """Decode words `first` to `first + out.size` of the payload at `offset` of an open file, `size` bytes."""
+    _check(_native.decode_file_range(file, offset, size, out, seed, first, threads))
+
+
 def copy_many(jobs: Sequence[tuple[Bytes, Words, int, int]], threads: int = 1) -> None:
     """Copy and check, jobs (source bytes, out, CRC-32C over seed, block 0 and the bytes, seed)."""
     _check(_native.copy_many(jobs, threads))
@@ -101,7 +117,8 @@ def info(payload: Bytes, *, seed: int) -> PayloadInfo:
     """Check a payload's head and give what it says. Raises PayloadFault."""
     head = _native.info(payload, seed)
     if isinstance(head, tuple):
-        _check(head)
+        job, block, reason = head
+        raise PayloadFault(block, reason, job)
     return PayloadInfo(**head)
 
 

@@ -48,6 +48,8 @@ def _decode_block(data: bytes, head: Head, block: int, seed: int) -> Words:
     found = seeded_crc32c(body, seed, block)
     if found != entry.crc:
         raise PayloadFault(block, f"checksum must be {entry.crc:08x}, not {found:08x}")
+    if block == len(head.entries) - 1 and any(data[head.starts[-1] :]):
+        raise PayloadFault(block, "bytes after the last block must be zero")
     if entry.kind == Kind.CODED:
         return _decode_coded(body, head, block)
     stored = np.frombuffer(body, f"<u{head.word_bytes}").astype(np.uint64)

@@ -174,7 +174,6 @@ def parse_head(payload: bytes, seed: int | None) -> Head:
     end = head.starts[-1]
     _require(len(payload) == -(-end // 8) * 8, f"payload must be {-(-end // 8) * 8} bytes",
              len(payload))  # fmt: skip
-    _require(not any(payload[end:]), "bytes after the last block must be zero", payload[end:])
     return head
 
 

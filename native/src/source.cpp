@@ -1,0 +1,31 @@
+#include "source.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <unistd.h>
+
+namespace regrain {
+
+bool read_bytes(const Bytes& source, std::uint64_t from, std::size_t size, std::uint8_t* out) {
+  if (source.memory != nullptr) {
+    std::memcpy(out, source.memory + from, size);
+    return true;
+  }
+  for (std::size_t done = 0; done < size;) {
+    const ssize_t got = pread(source.file, out + done, size - done, static_cast<off_t>(source.offset + from + done));
+    if (got > 0)
+      done += static_cast<std::size_t>(got);
+    else if (got == 0 || errno != EINTR)
+      return false;
+  }
+  return true;
+}
+
+const std::uint8_t* Fetcher::fetch(const Bytes& source, std::uint64_t from, std::size_t size) {
+  if (source.memory != nullptr) return source.memory + from;
+  if (buffer_.size() < size) buffer_.resize(size);
+  return read_bytes(source, from, size, buffer_.data()) ? buffer_.data() : nullptr;
+}
+
+}  // namespace regrain

@@ -1,0 +1,69 @@
+"""regrain's compiled kernels; use regrain.kernels"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import numpy.typing
+
+def crc32c(data: numpy.typing.NDArray[numpy.uint8] | bytes | memoryview, value: int = 0) -> int: ...
+def decode(
+    payload: numpy.typing.NDArray[numpy.uint8] | bytes | memoryview,
+    out: numpy.typing.NDArray[numpy.unsignedinteger],
+    seed: int,
+    first: int,
+    whole: bool,
+    threads: int,
+) -> tuple[int, int | None, str] | None: ...
+def decode_many(
+    jobs: Sequence[
+        tuple[numpy.typing.NDArray[numpy.uint8] | bytes | memoryview, numpy.typing.NDArray[numpy.unsignedinteger], int]
+    ],
+    threads: int,
+) -> tuple[int, int | None, str] | None: ...
+def decode_file(
+    file: int, jobs: Sequence[tuple[int, int, numpy.typing.NDArray[numpy.unsignedinteger], int]], threads: int
+) -> tuple[int, int | None, str] | None: ...
+def decode_file_range(
+    file: int,
+    offset: int,
+    size: int,
+    out: numpy.typing.NDArray[numpy.unsignedinteger],
+    seed: int,
+    first: int,
+    threads: int,
+) -> tuple[int, int | None, str] | None: ...
+def copy_many(
+    jobs: Sequence[
+        tuple[
+            numpy.typing.NDArray[numpy.uint8] | bytes | memoryview,
+            numpy.typing.NDArray[numpy.unsignedinteger],
+            int,
+            int,
+        ]
+    ],
+    threads: int,
+) -> tuple[int, int | None, str] | None: ...
+def encode(
+    words: numpy.typing.NDArray[numpy.unsignedinteger],
+    out: numpy.typing.NDArray[numpy.uint8],
+    family: int,
+    mantissa_bits: int,
+    row_words: int,
+    seed: int,
+    threads: int,
+) -> int: ...
+def bound(count: int, word_bytes: int) -> int: ...
+def info(
+    payload: numpy.typing.NDArray[numpy.uint8] | bytes | memoryview, seed: int
+) -> dict[str, Any] | tuple[int, int | None, str]: ...
+def allocate(sizes: Sequence[int]) -> list[numpy.typing.NDArray[numpy.uint8]]: ...
+def instruction_sets() -> list[str]: ...
+def use_instruction_set(name: str) -> bool: ...
+def instruction_set() -> str: ...
+def decode_symbols(
+    payload: numpy.typing.NDArray[numpy.uint8] | bytes | memoryview,
+    seed: int,
+    lockstep: int,
+    symbols: numpy.typing.NDArray[numpy.uint8],
+) -> int: ...
