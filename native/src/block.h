@@ -24,7 +24,7 @@ struct Target {
   std::uint64_t last;
 };
 
-// Decodes one block. Kept from block to block, so that it allocates once.
+// Decodes one block. Used for block after block, so that it allocates once.
 class BlockDecoder {
  public:
   BlockDecoder();

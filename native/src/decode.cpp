@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <memory>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -67,7 +66,7 @@ void fill_constant(std::uint8_t* out, const std::uint8_t* word, std::size_t word
   }
 }
 
-// A thread's share: takes up to `lockstep` neighboring blocks at a time.
+// A thread's share: takes up to `lockstep` neighboring blocks at a time. Each thread keeps one, so that it allocates once.
 class Worker {
  public:
   // Blocks [first, last) of the jobs' common numbering, at most kMaxLockstep of them.
@@ -202,12 +201,10 @@ Outcome decode(std::span<const DecodeJob> jobs, unsigned threads) try {
   }
   const std::uint64_t lockstep = kernels().lockstep;
   const std::uint64_t groups = (tasks + lockstep - 1) / lockstep;
-  std::vector<std::unique_ptr<Worker>> workers(std::min<std::uint64_t>(std::max(threads, 1u), groups));
-  for (std::unique_ptr<Worker>& worker : workers) worker = std::make_unique<Worker>();
-  parallel_for(groups, static_cast<unsigned>(workers.size()), [&](std::size_t group, unsigned worker) {
-    if (log.any()) return;
+  parallel_for(groups, threads, [&](std::size_t group, unsigned) {
+    static thread_local Worker worker;
     const std::uint64_t first = group * lockstep;
-    workers[worker]->run(open, first, std::min(first + lockstep, tasks), log);
+    if (!log.any()) worker.run(open, first, std::min(first + lockstep, tasks), log);
   });
   return log.first();
 } catch (const std::bad_alloc&) {

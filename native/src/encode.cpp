@@ -38,7 +38,7 @@ struct Piece {  // consecutive steps with the same raw width
   std::uint8_t raw_bits;
 };
 
-// Encodes blocks one after the other. Kept, so that it allocates once.
+// Encodes blocks one after the other. Each thread keeps one, so that it allocates once.
 class BlockEncoder {
  public:
   BlockEncoder()
@@ -235,14 +235,16 @@ std::size_t encode(const EncodeRequest& request, std::uint8_t* out, unsigned thr
   for (unsigned t = 0; t < head.tables_count; ++t) build_encoder(head.tables[t], shared[t]);
   head.blocks.resize(blocks);
   std::uint8_t* const first = out + kHeadBytes + head.tables_count * kTableBytes + blocks * kIndexBytes + 4;
-  // every block at the place where it would be stored plainly, then all of them moved together
-  std::vector<BlockEncoder> encoders(std::min<std::uint64_t>(std::max(1u, threads), blocks));
-  parallel_for(blocks, static_cast<unsigned>(encoders.size()), [&](std::size_t block, unsigned worker) {
-    std::uint8_t* place = first + block * std::uint64_t{head.block_words} * head.word_bytes;
-    head.blocks[block] = encoders[worker].encode(request, plan, shared, block, place);
-  });
+  // With several threads every block goes to the place where it would be stored plainly; then all are moved together.
+  const bool alone = threads <= 1;
   std::uint8_t* end = first;
-  for (std::uint64_t block = 0; block < blocks; ++block) {
+  parallel_for(blocks, threads, [&](std::size_t block, unsigned) {
+    static thread_local BlockEncoder encoder;
+    std::uint8_t* place = alone ? end : first + block * std::uint64_t{head.block_words} * head.word_bytes;
+    head.blocks[block] = encoder.encode(request, plan, shared, block, place);
+    if (alone) end += head.blocks[block].length;
+  });
+  for (std::uint64_t block = 0; block < blocks && !alone; ++block) {
     std::memmove(end, first + block * head.block_words * head.word_bytes, head.blocks[block].length);
     end += head.blocks[block].length;
   }

@@ -6,6 +6,11 @@
 #include <unistd.h>
 
 namespace regrain {
+namespace {
+
+constexpr std::size_t kKept = 1 << 20;  // bytes: an odd block must not hold more for ever
+
+}  // namespace
 
 bool read_bytes(const Bytes& source, std::uint64_t from, std::size_t size, std::uint8_t* out) {
   if (source.memory != nullptr) {
@@ -24,7 +29,7 @@ bool read_bytes(const Bytes& source, std::uint64_t from, std::size_t size, std::
 
 const std::uint8_t* Fetcher::fetch(const Bytes& source, std::uint64_t from, std::size_t size) {
   if (source.memory != nullptr) return source.memory + from;
-  if (buffer_.size() < size) buffer_.resize(size);
+  if (buffer_.size() < size || buffer_.size() > kKept) std::vector<std::uint8_t>(size).swap(buffer_);
   return read_bytes(source, from, size, buffer_.data()) ? buffer_.data() : nullptr;
 }
 

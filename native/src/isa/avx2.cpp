@@ -10,7 +10,6 @@ namespace {
 
 #include "combine.h"
 #include "crc_x86.h"
-#include "rans_encode.h"
 #include "rans_scalar.h"
 #include "survey.h"
 
@@ -141,6 +140,109 @@ __attribute__((always_inline)) inline __m256i rans_half(__m256i& low, __m256i& h
   low = _mm256_blendv_epi8(x_low, _mm256_shuffle_epi8(bytes, order), refill);
   high = _mm256_blendv_epi8(x_high, x_low, refill);
   return symbol;
+}
+
+// Shuffle controls that move the bytes (of eight) whose mask bit is set to the upper end, in their order; `high` for the
+// upper half of a register.
+struct CompressTable {
+  alignas(64) std::uint8_t low[256][8];
+  alignas(64) std::uint8_t high[256][8];
+  constexpr CompressTable() : low(), high() {
+    for (int mask = 0; mask < 256; ++mask) {
+      int place = 8;
+      for (int lane = 7; lane >= 0; --lane)
+        if ((mask >> lane & 1) != 0) {
+          --place;
+          low[mask][place] = static_cast<std::uint8_t>(lane);
+          high[mask][place] = static_cast<std::uint8_t>(lane + 8);
+        }
+      while (place-- > 0) low[mask][place] = high[mask][place] = 0x80;
+    }
+  }
+};
+constexpr CompressTable kCompress;
+
+// Puts the bytes whose mask bit is set right below `next`, in their order. What it stores below them is overwritten later.
+__attribute__((always_inline)) inline std::uint8_t* emit_bytes(__m128i bytes, std::uint32_t mask, std::uint8_t* next) {
+  const std::uint32_t low = mask & 255, high = mask >> 8;
+  const __m128i packed = _mm_shuffle_epi8(bytes, load_two(kCompress.low[low], kCompress.high[high]));
+  _mm_storeh_pi(reinterpret_cast<__m64*>(next - 8), _mm_castsi128_ps(packed));
+  next -= __builtin_popcount(high);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(next - 8), packed);
+  return next - __builtin_popcount(low);
+}
+
+// 256 entries: sixteen look-ups of 16, each of which gives 0 unless the index is its own.
+__attribute__((always_inline)) inline __m256i look_up_256(const std::uint8_t* table, __m256i index) {
+  __m256i found = _mm256_setzero_si256();
+#pragma GCC unroll 16
+  for (int t = 0; t < 16; ++t) {
+    const __m256i mine = _mm256_xor_si256(index, _mm256_set1_epi8(static_cast<char>(16 * t)));  // below 16 if so
+    const __m256i control = _mm256_adds_epu8(mine, _mm256_set1_epi8(0x70));                      // else its top bit is set
+    found = _mm256_or_si256(found, _mm256_shuffle_epi8(table_of(table + 16 * t), control));
+  }
+  return found;
+}
+
+// x / f and x % f for 16 lanes of 16 bits, x < 256 f: the quotient by a reciprocal is at most one too small.
+__attribute__((always_inline)) inline __m256i divide(__m256i x, __m256i freq, __m256i reciprocal, __m256i& rest) {
+  const __m256i quotient = _mm256_mulhi_epu16(x, reciprocal);
+  rest = _mm256_sub_epi16(x, _mm256_mullo_epi16(quotient, freq));
+  const __m256i exact = _mm256_cmpgt_epi16(freq, rest);  // both are below 512
+  rest = _mm256_sub_epi16(rest, _mm256_andnot_si256(exact, freq));
+  return _mm256_add_epi16(quotient, _mm256_add_epi16(exact, _mm256_set1_epi16(1)));
+}
+
+// 32 lanes of one stream, one step back.
+__attribute__((always_inline)) inline std::uint8_t* encode_half(__m256i& low, __m256i& high, __m256i symbol,
+                                                                const EncoderTable& table, std::uint8_t* next) {
+  const __m256i even = _mm256_set1_epi16(255);
+  const __m256i freq = _mm256_shuffle_epi8(table_of(table.freq), symbol);
+  const __m256i emit = _mm256_cmpeq_epi8(_mm256_max_epu8(high, freq), high);  // x >= f << 8
+  const std::uint32_t mask = static_cast<std::uint32_t>(_mm256_movemask_epi8(emit));
+  next = emit_bytes(_mm256_extracti128_si256(low, 1), mask >> 16, next);
+  next = emit_bytes(_mm256_castsi256_si128(low), mask & 0xFFFF, next);
+  const __m256i kept_low = _mm256_blendv_epi8(low, high, emit), kept_high = _mm256_andnot_si256(emit, high);
+  const __m256i r_low = _mm256_shuffle_epi8(table_of(table.reciprocal16[0]), symbol);
+  const __m256i r_high = _mm256_shuffle_epi8(table_of(table.reciprocal16[1]), symbol);
+  const auto even_lanes = [&](__m256i l, __m256i h) { return _mm256_or_si256(_mm256_and_si256(l, even), _mm256_slli_epi16(h, 8)); };
+  const auto odd_lanes = [&](__m256i l, __m256i h) { return _mm256_or_si256(_mm256_srli_epi16(l, 8), _mm256_andnot_si256(even, h)); };
+  __m256i even_rest, odd_rest;
+  const __m256i even_quotient =
+      divide(even_lanes(kept_low, kept_high), _mm256_and_si256(freq, even), even_lanes(r_low, r_high), even_rest);
+  const __m256i odd_quotient =
+      divide(odd_lanes(kept_low, kept_high), _mm256_srli_epi16(freq, 8), odd_lanes(r_low, r_high), odd_rest);
+  const __m256i rest = _mm256_or_si256(even_rest, _mm256_slli_epi16(odd_rest, 8));
+  low = look_up_256(table.slot, _mm256_add_epi8(rest, _mm256_shuffle_epi8(table_of(table.start), symbol)));
+  high = _mm256_or_si256(even_quotient, _mm256_slli_epi16(odd_quotient, 8));
+  return next;
+}
+
+// The rANS encoder: 32 lanes at once, the upper half of a step first.
+std::uint8_t* rans_encode(const EncoderTable* const* tables, const std::uint8_t* symbols, std::size_t steps,
+                          std::uint16_t* states, std::uint8_t* next) {
+  alignas(32) std::uint8_t low_bytes[kStep], high_bytes[kStep];
+  for (std::size_t lane = 0; lane < kStep; ++lane) {
+    low_bytes[lane] = static_cast<std::uint8_t>(states[lane]);
+    high_bytes[lane] = static_cast<std::uint8_t>(states[lane] >> 8);
+  }
+  const auto at = [](std::uint8_t* bytes) { return reinterpret_cast<__m256i*>(bytes); };
+  __m256i low[2] = {_mm256_load_si256(at(low_bytes)), _mm256_load_si256(at(low_bytes + 32))};
+  __m256i high[2] = {_mm256_load_si256(at(high_bytes)), _mm256_load_si256(at(high_bytes + 32))};
+  for (std::size_t step = steps; step-- > 0;)
+#pragma GCC unroll 2
+    for (int h = 1; h >= 0; --h) {
+      const std::uint8_t* from = symbols + kStep * step + 32 * static_cast<std::size_t>(h);
+      next = encode_half(low[h], high[h], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)), *tables[step], next);
+    }
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    _mm256_store_si256(at(low_bytes + 32 * h), low[h]);
+    _mm256_store_si256(at(high_bytes + 32 * h), high[h]);
+  }
+  for (std::size_t lane = 0; lane < kStep; ++lane)
+    states[lane] = static_cast<std::uint16_t>(low_bytes[lane] | high_bytes[lane] << 8);
+  return next;
 }
 
 struct FoldXmm {
