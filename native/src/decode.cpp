@@ -1,6 +1,5 @@
 // Decoding whole jobs: heads first, then all their blocks, several in lockstep on each thread.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -29,14 +28,11 @@ class FaultLog {
     std::lock_guard lock(mutex_);
     const auto place = [](const Outcome& o) { return std::pair(o.job, o.block); };
     if (!first_ || place(outcome) < place(first_)) first_ = outcome;
-    any_.store(true, std::memory_order_relaxed);
   }
-  bool any() const { return any_.load(std::memory_order_relaxed); }
   Outcome first() const { return first_; }
 
  private:
   std::mutex mutex_;
-  std::atomic<bool> any_{false};
   Outcome first_;
 };
 
@@ -193,7 +189,7 @@ Outcome decode(std::span<const DecodeJob> jobs, unsigned threads) try {
     }
     if (fault != Fault::none) log.add({fault, -1, j});
   });
-  if (log.any()) return log.first();
+  if (log.first()) return log.first();
   std::uint64_t tasks = 0;
   for (OpenJob& job : open) {
     job.first_task = tasks;
@@ -204,7 +200,7 @@ Outcome decode(std::span<const DecodeJob> jobs, unsigned threads) try {
   parallel_for(groups, threads, [&](std::size_t group, unsigned) {
     static thread_local Worker worker;
     const std::uint64_t first = group * lockstep;
-    if (!log.any()) worker.run(open, first, std::min(first + lockstep, tasks), log);
+    worker.run(open, first, std::min(first + lockstep, tasks), log);
   });
   return log.first();
 } catch (const std::bad_alloc&) {
