@@ -30,6 +30,18 @@ struct Avx2 {
     };
     return half(from) | std::uint64_t{half(from + 32)} << 32;
   }
+  static std::uint32_t count_equal(const std::uint8_t* from, std::size_t steps, std::uint8_t value) {
+    const __m256i wanted = _mm256_set1_epi8(static_cast<char>(value)), zero = _mm256_setzero_si256();
+    __m256i total = zero;
+    for (std::size_t s = 0; s < steps; ++s, from += kStep) {
+      const __m256i first = _mm256_cmpeq_epi8(wanted, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+      const __m256i second = _mm256_cmpeq_epi8(wanted, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32)));
+      const __m256i both = _mm256_sub_epi8(_mm256_sub_epi8(zero, first), second);  // 0, 1 or 2 a lane
+      total = _mm256_add_epi64(total, _mm256_sad_epu8(both, zero));
+    }
+    const __m128i sum = _mm_add_epi64(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si64(sum) + _mm_extract_epi64(sum, 1));
+  }
   static void gather1(const std::uint8_t* from, int shift, std::uint8_t* out) {
     for (int h = 0; h < 2; ++h) {
       const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(from + 32 * h));

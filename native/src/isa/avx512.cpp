@@ -26,6 +26,12 @@ struct Avx512 {
   static std::uint64_t equal_mask(const std::uint8_t* from, std::uint8_t value) {
     return _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(from), _mm512_set1_epi8(static_cast<char>(value)));
   }
+  static std::uint32_t count_equal(const std::uint8_t* from, std::size_t steps, std::uint8_t value) {
+    std::uint64_t count = 0;
+    for (std::size_t s = 0; s < steps; ++s)
+      count += static_cast<std::uint64_t>(_mm_popcnt_u64(equal_mask(from + kStep * s, value)));
+    return static_cast<std::uint32_t>(count);
+  }
   static void gather1(const std::uint8_t* from, int shift, std::uint8_t* out) {
     const __mmask64 mask = _mm512_test_epi8_mask(_mm512_load_si512(from), _mm512_set1_epi8(static_cast<char>(1 << shift)));
     std::memcpy(out, &mask, 8);

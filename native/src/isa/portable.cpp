@@ -22,6 +22,16 @@ struct Portable {
     for (std::size_t i = 0; i < kStep; ++i) mask |= static_cast<std::uint64_t>(from[i] == value) << i;
     return mask;
   }
+  // How many of 64 * steps bytes equal `value`.
+  static std::uint32_t count_equal(const std::uint8_t* from, std::size_t steps, std::uint8_t value) {
+    std::uint32_t count = 0;
+    for (std::size_t s = 0; s < steps; ++s, from += kStep) {
+      std::uint8_t here = 0;  // a byte is enough for a step, and sixteen of them are summed at once
+      for (std::size_t i = 0; i < kStep; ++i) here = static_cast<std::uint8_t>(here + (from[i] == value));
+      count += here;
+    }
+    return count;
+  }
   // The inverse of spread1, from bit `shift` of each byte.
   static void gather1(const std::uint8_t* from, int shift, std::uint8_t* out) {
     for (std::size_t j = 0; j < 8; ++j) {

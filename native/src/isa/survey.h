@@ -17,24 +17,7 @@ struct ByteLanes {
 template <class Isa>
 void count_fields(const std::uint8_t* fields, std::size_t steps, const std::uint8_t* values, unsigned named,
                   std::uint32_t* counts) {
-  typedef ByteLanes<Isa> B;
-  const std::size_t vectors = kStep * steps / B::kCount;
-  for (std::size_t first = 0; first < vectors; first += 255) {  // a lane counts to 255
-    const std::size_t last = first + 255 < vectors ? first + 255 : vectors;
-    for (unsigned s = 0; s < named; s += 4) {  // four at a time stay in registers
-      typename B::Vector value[4], sum[4] = {};
-      for (unsigned k = 0; k < 4; ++k) value[k] = B::all(values[s + k]);
-      for (std::size_t v = first; v < last; ++v) {
-        const typename B::Vector field = B::load(fields + B::kCount * v);
-        for (unsigned k = 0; k < 4; ++k) sum[k] -= (typename B::Vector)(field == value[k]);
-      }
-      for (unsigned k = 0; k < 4 && s + k < named; ++k) {
-        std::uint32_t total = 0;
-        for (std::size_t lane = 0; lane < B::kCount; ++lane) total += sum[k][lane];
-        counts[s + k] += total;
-      }
-    }
-  }
+  for (unsigned s = 0; s < named; ++s) counts[s] += Isa::count_equal(fields, steps, values[s]);
 }
 
 template <class Isa>
