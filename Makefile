@@ -15,10 +15,10 @@ DEMO := # arguments for `regrain demo`
 CHECKED := src tests tools $(wildcard benchmarks)
 
 .NOTPARALLEL:
-.PHONY: help demo test pytest lint types native wheel qemu fuzz bench stub clean
+.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted bench stub clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(VENV)/.demo $(VENV)/.built ## compress, verify and restore a real model, and show what it gained
 	$(BIN)/regrain demo $(DEMO)
@@ -47,6 +47,9 @@ qemu: $(VENV)/.build ## the native tests on emulated CPUs: aarch64, and x86-64 w
 
 fuzz: $(VENV)/.build ## fuzz the decoders
 	native/fuzz/run.sh
+
+fuzz-planted: $(VENV)/.build ## does the fuzzer find bugs that are put in?
+	native/fuzz/planted.sh
 
 bench: $(VENV)/.bench $(VENV)/.built ## size and speed beside peers, on this machine
 	$(BIN)/python benchmarks/run.py

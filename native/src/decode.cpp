@@ -1,5 +1,6 @@
 // Decoding whole jobs: heads first, then all their blocks, several in lockstep on each thread.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -62,36 +63,43 @@ void fill_constant(std::uint8_t* out, const std::uint8_t* word, std::size_t word
   }
 }
 
-// A thread's share: takes up to `lockstep` neighboring blocks at a time. Each thread keeps one, so that it allocates once.
+// A thread's share: always `lockstep` blocks on the way, a new one for each that is done. Each thread keeps one Worker, so
+// that it allocates once.
 class Worker {
  public:
-  // Blocks [first, last) of the jobs' common numbering, at most kMaxLockstep of them.
-  void run(const std::vector<OpenJob>& jobs, std::uint64_t first, std::uint64_t last, FaultLog& log) {
-    unsigned active = 0, opened = 0;
-    auto job = std::upper_bound(jobs.begin(), jobs.end(), first,
-                                [](std::uint64_t task, const OpenJob& j) { return task < j.first_task; }) - 1;
-    for (std::uint64_t task = first; task < last;) {
-      while (task - job->first_task >= job->last_block - job->first_block) ++job;
-      // the blocks of one job in this group stand together: one read
-      const std::uint64_t block = job->first_block + (task - job->first_task);
-      const std::uint64_t behind = std::min(job->last_block, block + (last - task));
-      const std::size_t number = static_cast<std::size_t>(job - jobs.begin());
-      const std::uint8_t* bytes = fetch(*job, block, behind, fetchers_[opened]);
-      for (std::uint64_t b = block; b < behind; ++b, ++task) {
-        Member& member = members_[opened++];
-        member.where = {Fault::none, static_cast<std::int64_t>(b), number};
-        if (bytes == nullptr)
-          fail(member, Fault::unreadable, log);
-        else if (open_block(*job, b, bytes + (entry_of(*job, b).offset - entry_of(*job, block).offset), member, log))
-          active_[active++] = &member;
+  Worker() {
+    idle_.reserve(kMaxLockstep);
+    active_.reserve(kMaxLockstep);
+  }
+
+  // Takes blocks by their number among all jobs' from `next` until `tasks` are taken.
+  void run(const std::vector<OpenJob>& jobs, std::atomic<std::uint64_t>& next, std::uint64_t tasks, FaultLog& log) {
+    const unsigned lockstep = kernels().lockstep;
+    active_.clear();  // an exception may have left some
+    idle_.clear();
+    for (Member& member : members_) idle_.push_back(&member);
+    for (;;) {
+      while (active_.size() < lockstep) {
+        const std::uint64_t task = next.fetch_add(1, std::memory_order_relaxed);
+        if (task >= tasks) break;
+        const auto job = std::upper_bound(jobs.begin(), jobs.end(), task,
+                                          [](std::uint64_t t, const OpenJob& j) { return t < j.first_task; }) - 1;
+        Member& member = *idle_.back();
+        const std::uint64_t block = job->first_block + (task - job->first_task);
+        member.where = {Fault::none, static_cast<std::int64_t>(block), static_cast<std::size_t>(job - jobs.begin())};
+        if (!open_block(*job, block, member, log)) continue;
+        idle_.pop_back();
+        active_.push_back(&member);
       }
+      if (active_.empty()) return;
+      advance(log);
     }
-    while (active != 0) active = advance(active, log);
   }
 
  private:
   struct Member {
     BlockDecoder decoder;
+    Fetcher fetcher;
     Outcome where;
   };
 
@@ -108,17 +116,16 @@ class Worker {
     return entry_of(open, block).offset + entry_of(open, block).length;
   }
 
-  static const std::uint8_t* fetch(const OpenJob& open, std::uint64_t first, std::uint64_t last, Fetcher& fetcher) {
-    const std::uint64_t from = entry_of(open, first).offset;
-    return fetcher.fetch(open.job.payload, from, end_of(open, last - 1) - from);
-  }
-
   // Copies a block that is not coded; opens one that is. True: there are steps to decode.
-  static bool open_block(const OpenJob& open, std::uint64_t block, const std::uint8_t* bytes, Member& member,
-                         FaultLog& log) {
+  static bool open_block(const OpenJob& open, std::uint64_t block, Member& member, FaultLog& log) {
     const Head& head = open.payload.head;
     const DecodeJob& job = open.job;
     const BlockEntry& entry = entry_of(open, block);
+    const std::uint8_t* bytes = member.fetcher.fetch(job.payload, entry.offset, end_of(open, block) - entry.offset);
+    if (bytes == nullptr) {
+      fail(member, Fault::unreadable, log);
+      return false;
+    }
     for (std::uint64_t at = entry.length; at < end_of(open, block) - entry.offset; ++at)
       if (bytes[at] != 0) {
         fail(member, Fault::padding, log);
@@ -143,35 +150,27 @@ class Worker {
     return fault == Fault::none;
   }
 
-  // Decodes one chunk of every active member; gives how many go on.
-  unsigned advance(unsigned active, FaultLog& log) {
+  // Decodes one chunk of every active member, then lets go of those that are done.
+  void advance(FaultLog& log) {
     std::size_t steps = kChunkSteps;
     RansWork work[kMaxLockstep];
-    for (unsigned m = 0; m < active; ++m) {
+    for (std::size_t m = 0; m < active_.size(); ++m) {
       work[m] = active_[m]->decoder.work();
       steps = std::min(steps, active_[m]->decoder.steps_left());
     }
-    for (unsigned m = 0; m < active; ++m) active_[m]->decoder.prefetch_target(steps);
-    for (unsigned m = 0; m < active;) {
-      const unsigned together = active - m >= 4 ? 4 : active - m >= 2 ? 2 : 1;
-      kernels().rans_decode(work + m, together, steps);
-      m += together;
-    }
-    unsigned kept = 0;
-    for (unsigned m = 0; m < active; ++m) {
-      Member& member = *active_[m];
-      const Fault fault = member.decoder.emit(steps);
-      if (fault != Fault::none)
-        fail(member, fault, log);
-      else if (member.decoder.steps_left() != 0)
-        active_[kept++] = &member;
-    }
-    return kept;
+    for (Member* member : active_) member->decoder.prefetch_target(steps);
+    kernels().rans_decode(work, static_cast<unsigned>(active_.size()), steps);
+    std::erase_if(active_, [&](Member* member) {
+      const Fault fault = member->decoder.emit(steps);
+      if (fault != Fault::none) fail(*member, fault, log);
+      const bool done = fault != Fault::none || member->decoder.steps_left() == 0;
+      if (done) idle_.push_back(member);
+      return done;
+    });
   }
 
   Member members_[kMaxLockstep];
-  Fetcher fetchers_[kMaxLockstep];  // one for each run of neighboring blocks in a group
-  Member* active_[kMaxLockstep] = {};
+  std::vector<Member*> idle_, active_;
 };
 
 }  // namespace
@@ -195,12 +194,15 @@ Outcome decode(std::span<const DecodeJob> jobs, unsigned threads) try {
     job.first_task = tasks;
     tasks += job.last_block - job.first_block;
   }
-  const std::uint64_t lockstep = kernels().lockstep;
-  const std::uint64_t groups = (tasks + lockstep - 1) / lockstep;
-  parallel_for(groups, threads, [&](std::size_t group, unsigned) {
+  std::atomic<std::uint64_t> next{0};
+  const std::uint64_t useful = std::min<std::uint64_t>(std::max(threads, 1u), tasks);
+  parallel_for(useful, threads, [&](std::size_t, unsigned) {
     static thread_local Worker worker;
-    const std::uint64_t first = group * lockstep;
-    worker.run(open, first, std::min(first + lockstep, tasks), log);
+    try {
+      worker.run(open, next, tasks, log);
+    } catch (const std::bad_alloc&) {  // must not leave a pool's thread
+      log.add({Fault::out_of_memory, -1, 0});
+    }
   });
   return log.first();
 } catch (const std::bad_alloc&) {

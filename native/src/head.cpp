@@ -49,6 +49,7 @@ Table read_table(const std::uint8_t* from) {
 namespace {
 
 constexpr std::size_t kUsualHead = 4096;  // bytes
+constexpr std::size_t kMostFront = 1024;  // a coded block's table or classes, and its states, rounded up
 
 bool known_layout(const Head& head) {
   const unsigned bytes = head.word_bytes, bits = head.mantissa_bits;
@@ -124,7 +125,10 @@ Fault read_index(const std::uint8_t* at, std::uint64_t blocks, std::uint64_t off
     if (at[10] > 2) return Fault::index;
     entry.kind = static_cast<BlockKind>(at[10]);
     if (at[11] != 0) return Fault::reserved;
-    if (entry.kind != BlockKind::coded) {
+    if (entry.kind == BlockKind::coded) {
+      const std::uint64_t steps = (head.words_in_block(i) + kStep - 1) / kStep;
+      if (entry.length > kMostFront + 4 * kStep * steps + entry.escapes) return Fault::index;
+    } else {
       const std::uint64_t words = entry.kind == BlockKind::constant ? 1 : head.words_in_block(i);
       if (entry.length != words * head.word_bytes || entry.escapes != 0) return Fault::index;
     }

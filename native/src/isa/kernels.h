@@ -62,7 +62,7 @@ struct Kernels {
   const char* name;
   unsigned lockstep;  // blocks a thread should decode together
   std::uint32_t (*crc32c)(std::uint32_t state, const std::uint8_t* data, std::size_t size);  // no pre/post inversion
-  // Decodes `steps` steps of 1, 2 or 4 streams in lockstep. Never reads outside a block, whatever is in it.
+  // Decodes `steps` steps of 1 to 4 streams in lockstep. Never reads outside a block, whatever is in it.
   void (*rans_decode)(const RansWork* work, unsigned streams, std::size_t steps);
   // 64 * steps words from symbols and planes.
   void (*combine)(const WordLayout& layout, const std::uint8_t* symbols, const RawPlanes& planes, std::size_t steps,

@@ -47,6 +47,7 @@ inline void rans_run(const RansWork* work, std::size_t steps) {
 template <class Steps>
 void rans_decode(const RansWork* work, unsigned streams, std::size_t steps) {
   if (streams == 4) return rans_run<Steps, 4>(work, steps);
+  if (streams == 3) return rans_run<Steps, 3>(work, steps);
   if (streams == 2) return rans_run<Steps, 2>(work, steps);
   return rans_run<Steps, 1>(work, steps);
 }

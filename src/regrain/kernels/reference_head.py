@@ -230,6 +230,8 @@ def _parse_entry(payload: bytes, at: int, block: int, head: Head) -> Entry:
         _require(escapes == 0, f"{entry} escapes of a block that is not coded must be 0", escapes)
         exact = head.word_bytes * (words if kind == Kind.STORED else 1)
         _require(length == exact, f"{entry} length must be {exact}", length)
+    most = 1024 + 256 * -(-words // 64) + escapes
+    _require(length <= most or kind != Kind.CODED, f"{entry} length must be at most {most}", length)
     return Entry(length, crc, escapes, Kind(kind))
 
 
