@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from regrain.core.errors import (
     CorruptArtifactError,
+    OutputError,
     OutputExistsError,
     RegrainError,
     UnsupportedArtifactError,
@@ -18,7 +19,7 @@ from regrain.core.errors import (
 )
 
 if TYPE_CHECKING:
-    from regrain.artifact import open  # noqa: A004 - regrain.open, as in `tarfile.open`
+    from regrain.numpy import open  # noqa: A004 - regrain.open, as in `tarfile.open`
     from regrain.pipelines.compress import compress
     from regrain.pipelines.inspect import inspect
     from regrain.pipelines.profile import profile
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CorruptArtifactError",
+    "OutputError",
     "OutputExistsError",
     "RegrainError",
     "UnsupportedArtifactError",
@@ -45,7 +47,7 @@ __all__ = [
 _LAZY = {
     "compress": "regrain.pipelines.compress",
     "inspect": "regrain.pipelines.inspect",
-    "open": "regrain.artifact",
+    "open": "regrain.numpy",
     "profile": "regrain.pipelines.profile",
     "restore": "regrain.pipelines.restore",
     "verify": "regrain.pipelines.verify",

@@ -24,7 +24,7 @@ from regrain.artifact.threads import resolve_threads
 from regrain.artifact.writer import write_artifact
 from regrain.core.dtypes import Bytes, from_numpy, numpy_dtype
 
-__all__ = ["Slice", "load", "load_file", "safe_open", "save", "save_file"]
+__all__ = ["Slice", "load", "load_file", "open", "safe_open", "save", "save_file"]
 
 Array = NDArray[Any]
 
@@ -71,11 +71,11 @@ def save(
     """The bytes of the artifact that `save_file` writes."""
     sink = OutputBytes()
     write_artifact(_source(tensor_dict, metadata), sink, version=__version__, threads=resolve_threads(threads))
-    return bytes(sink.data)
+    return sink.getvalue()
 
 
 class safe_open(Handle[Array]):  # noqa: N801 - safetensors' name
-    """One file, opened lazily: `with safe_open("x.regrain.safetensors") as f: f.get_slice("w")[10:20]`."""
+    """A model, opened lazily: `with safe_open("x.regrain.safetensors") as f: f.get_slice("w")[10:20]`."""
 
     def __init__(
         self,
@@ -91,22 +91,33 @@ class safe_open(Handle[Array]):  # noqa: N801 - safetensors' name
             )
         if device != "cpu":
             raise ValueError(f"device must be 'cpu' for NumPy, not {device!r}")
-        super().__init__(filename, threads)
+        super().__init__(open_all(filename), threads)
 
     def _wrap(self, data: Bytes, dtype: str, shape: tuple[int, ...]) -> Array:
-        return data.view(numpy_dtype(dtype)).reshape(shape)
+        return np.ndarray(shape, numpy_dtype(dtype), data)
 
     def _pick(self, array: Array, rest: tuple[slice | int, ...]) -> Array:
         part: Array = array[(*rest, ...)]
         return part if part.flags.c_contiguous and part.size == array.size else part.copy()
 
 
+def open(filename: str | os.PathLike[str], *, threads: int | None = None) -> safe_open:  # noqa: A001 - regrain.open
+    """Open a model to look around: an artifact or a plain file; an index JSON or a directory with all its shards.
+
+    Nothing but headers is read. `keys()` are the names, `get_tensor(name)` is an array, `get_slice(name)[rows]` a part
+    of one, `descriptor(name)` says how it is stored, `metadata()` is that of the original file. Use it in a `with`
+    block, or let go of it.
+
+    Raises OSError if a file cannot be opened, CorruptArtifactError if its header contradicts itself,
+    UnsupportedArtifactError if a newer regrain wrote it.
+    """
+    return safe_open(filename, threads=threads)
+
+
 def _fresh(file: Any, threads: int) -> dict[str, Array]:
     entries = file.tensors
     dtypes = {name: numpy_dtype(entry.dtype) for name, entry in entries.items()}  # before anything is decoded
-    return {
-        name: data.view(dtypes[name]).reshape(entries[name].shape) for name, data in read_all(file, threads).items()
-    }
+    return {name: np.ndarray(entries[name].shape, dtypes[name], data) for name, data in read_all(file, threads).items()}
 
 
 def _target(name: str, array: Array, dtype: str, shape: tuple[int, ...]) -> Bytes:

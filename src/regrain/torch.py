@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from regrain.artifact.reader import WeightFile, open_container
 from regrain.artifact.source import from_tensors
 from regrain.artifact.threads import resolve_threads
 from regrain.artifact.writer import write_artifact
-from regrain.core.dtypes import Bytes
+from regrain.core.dtypes import DTYPES, Bytes
 from regrain.models.statedict import lazy_tensors, torch_dtype, torch_shape
 
 __all__ = ["Slice", "load", "load_file", "load_model", "safe_open", "save", "save_file", "save_model"]
@@ -79,7 +81,7 @@ def save(
     sink = OutputBytes()
     source = from_tensors(lazy_tensors(tensors), metadata, "tensors")
     write_artifact(source, sink, version=__version__, threads=resolve_threads(threads))
-    return bytes(sink.data)
+    return sink.getvalue()
 
 
 def save_model(
@@ -116,7 +118,7 @@ def load_model(
 
 
 class safe_open(Handle[torch.Tensor]):  # noqa: N801 - safetensors' name
-    """One file, opened lazily: `with safe_open("x.regrain.safetensors") as f: f.get_slice("w")[10:20]`."""
+    """A model, opened lazily: `with safe_open("x.regrain.safetensors") as f: f.get_slice("w")[10:20]`."""
 
     def __init__(
         self,
@@ -128,26 +130,39 @@ class safe_open(Handle[torch.Tensor]):  # noqa: N801 - safetensors' name
     ) -> None:
         if framework not in ("pt", "torch", "pytorch"):
             raise ValueError(f"framework must be 'pt', not {framework!r}: regrain.numpy.safe_open gives NumPy's arrays")
-        super().__init__(filename, threads)
+        super().__init__(open_all(filename), threads)
         self._device = device
 
     def _wrap(self, data: Bytes, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return _on(_tensor(data, torch_dtype(dtype), torch_shape(dtype, shape)), self._device)
+        return _on(_tensor(data, _kind(dtype), torch_shape(dtype, shape)), self._device)
 
     def _pick(self, array: torch.Tensor, rest: tuple[slice | int, ...]) -> torch.Tensor:
         return array[rest].clone(memory_format=torch.contiguous_format)
 
 
 def _fresh(file: WeightFile, device: Device, threads: int) -> dict[str, torch.Tensor]:
-    entries = file.tensors
-    kinds = {name: (torch_dtype(entry.dtype), torch_shape(*entry[:2])) for name, entry in entries.items()}
+    kinds = {name: (_kind(dtype), torch_shape(dtype, shape)) for name, (dtype, shape, _, _) in file.tensors.items()}
     return {name: _on(_tensor(data, *kinds[name]), device) for name, data in read_all(file, threads).items()}
 
 
-def _tensor(data: Bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+@cache
+def _kind(dtype: str) -> tuple[torch.dtype, np.dtype[Any]]:
+    """PyTorch's type, and the NumPy type whose arrays become tensors of it, or of integers as wide."""
+    wanted = torch_dtype(dtype)
+    try:
+        same = torch.empty(0, dtype=wanted).numpy().dtype
+    except TypeError:  # NumPy has none
+        return wanted, np.dtype(f"i{DTYPES[dtype].itemsize}")
+    return wanted, same
+
+
+def _tensor(data: Bytes, kind: tuple[torch.dtype, np.dtype[Any]], shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor over those bytes; it keeps them alive."""
+    wanted, carrier = kind
     if data.size == 0:
-        return torch.empty(shape, dtype=dtype)
-    return torch.from_numpy(data).view(dtype).view(shape)
+        return torch.empty(shape, dtype=wanted)
+    tensor = torch.from_numpy(np.ndarray(shape, carrier, data))
+    return tensor if tensor.dtype == wanted else tensor.view(wanted)
 
 
 def _on(tensor: torch.Tensor, device: Device) -> torch.Tensor:

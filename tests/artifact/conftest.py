@@ -34,7 +34,7 @@ def artifact_of(source_of):
     def make(tensors, metadata=None, threads=1):
         sink = OutputBytes()
         write_artifact(source_of(tensors, metadata), sink, version="0", threads=threads)
-        return bytes(sink.data)
+        return sink.getvalue()
 
     return make
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from safetensors import serialize
 
-from regrain.artifact.container import Container, canonical_json, file_head, header_text, parse_header, read_header
+from regrain.artifact.container import Container
+from regrain.artifact.header import canonical_json, file_head, header_text, parse_header
 from regrain.artifact.source import Lazy, array_bytes, from_tensors
 from regrain.core.dtypes import DTYPES, from_numpy, numpy_dtype
 from regrain.core.errors import CorruptArtifactError, UnsupportedModelError
@@ -65,7 +66,7 @@ def test_every_dtype_is_one_of_the_library(name):
     nbytes = DTYPES[name].nbytes(shape)
     head = json.dumps({"x": {"dtype": name, "shape": shape, "data_offsets": [0, nbytes]}}).encode()
     data = file_head(head) + bytes(nbytes)
-    assert read_header(np.frombuffer(data, np.uint8)).entries["x"].nbytes == nbytes
+    assert Container(np.frombuffer(data, np.uint8), "test").header.entries["x"].nbytes == nbytes
     (found,) = safetensors.deserialize(data)
     assert found[1]["dtype"] == name
 

@@ -14,7 +14,16 @@ import safetensors.numpy
 
 import regrain
 from regrain.artifact import output
-from regrain.artifact.output import OutputError, output_directory, output_file
+from regrain.artifact.output import output_directory, output_file
+from regrain.core.errors import OutputError
+
+
+@pytest.fixture(params=["nameless", "named"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways of writing a file: as Linux can, and as every system can."""
+    if request.param == "named":
+        monkeypatch.delattr(output.os, "O_TMPFILE")
+    return request.param
 
 
 @pytest.fixture
@@ -24,12 +33,12 @@ def model(tmp_path, small_model):
     return path
 
 
-def test_a_whole_file_appears_with_usual_rights(tmp_path):
+def test_a_whole_file_appears_with_usual_rights(tmp_path, way):
     path = tmp_path / "x"
     with output_file(path, force=False) as sink:
         sink.write(b"....")
         sink.write(memoryview(b"data"))
-        assert not path.exists()
+        assert len(os.listdir(tmp_path)) == (way == "named")
         sink.rewrite(b"head")
         sink.write(b"")
         sink.write(b"!")
@@ -123,7 +132,7 @@ def test_a_disk_that_fills_up_at_any_write_leaves_nothing(model, monkeypatch):
     assert target.read_bytes() == whole
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+@pytest.mark.parametrize("call", ["fsync", "replace", "open", "link"])
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
@@ -134,11 +143,13 @@ def test_a_disk_that_fills_up_at_any_write_leaves_nothing(model, monkeypatch):
         (errno.EXDEV, "choose another place"),
     ],
 )
-def test_every_refusal_says_what_to_do(tmp_path, monkeypatch, call, code, remedy):
+def test_every_refusal_says_what_to_do(tmp_path, monkeypatch, way, call, code, remedy):
     def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
+        if call == "link" and way == "named":
+            return
         patch.setattr(output.os, call, refuse)
         with pytest.raises(OutputError, match=remedy) as caught, output_file(tmp_path / "x", force=False) as sink:
             sink.write(b"data")
@@ -181,15 +192,17 @@ def test_a_real_limit_of_the_file_size_leaves_nothing(model):
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
-def test_a_killed_process_leaves_the_old_file(tmp_path, name):
+def test_a_killed_process_leaves_the_old_file(tmp_path, way, name):
     model, out = tmp_path / "model.safetensors", tmp_path / "out.safetensors"
     rng = np.random.default_rng(0)
     safetensors.numpy.save_file({str(i): rng.normal(size=1000).astype(np.float32) for i in range(20)}, model)
     out.write_bytes(b"old")
     process = run(
         """
-        import pathlib, sys, time
+        import os, pathlib, sys, time
         import regrain
+        if sys.argv[3] == "named":
+            del os.O_TMPFILE
         def progress(done, total):
             if done > total / 2:
                 pathlib.Path(sys.argv[2] + ".ready").touch()
@@ -198,6 +211,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path, name):
         """,
         model,
         out,
+        way,
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "out.safetensors.ready").exists():
@@ -210,4 +224,5 @@ def test_a_killed_process_leaves_the_old_file(tmp_path, name):
     left = sorted(os.listdir(tmp_path))
     temporary = [file for file in left if file.endswith(".tmp")]
     assert left == sorted([*temporary, "model.safetensors", "out.safetensors", "out.safetensors.ready"])
-    assert len(temporary) == (name == "SIGKILL")  # a kill that can't be caught leaves it, under a name no one opens
+    # a kill that can't be caught leaves it, under a name no one opens; where there is no name, it leaves nothing
+    assert len(temporary) == (name == "SIGKILL" and way == "named")

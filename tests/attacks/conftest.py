@@ -12,9 +12,10 @@ import pytest
 
 import regrain.numpy
 from regrain.artifact.checksum import checksum, seed_of
-from regrain.artifact.container import Container, Entry, canonical_json, file_head
-from regrain.artifact.manifest import manifest_crc
+from regrain.artifact.container import Container
+from regrain.artifact.header import canonical_json, file_head
 from regrain.artifact.reader import open_container
+from regrain.artifact.seal import PREFIX, seal
 
 TENSORS = {
     "a": np.linspace(-1, 1, 600, dtype=np.float32).reshape(3, 200),
@@ -47,12 +48,12 @@ def load():
 
 @pytest.fixture
 def forge(artifact):
-    """Take an artifact apart, let a test change its parts, and put it together with right checksums.
+    """Take an artifact apart, let a test change its parts, and put it together and seal it again.
 
     The test gets `entries` (name -> JSON), `data` (name -> bytes), `manifest` (JSON), `metadata` (JSON).
     """
 
-    def make(change, crc=True):
+    def make(change, sealing=True):
         size = int.from_bytes(artifact[:8], "little")
         entries = json.loads(artifact[8 : 8 + size])
         metadata = entries.pop("__metadata__")
@@ -72,15 +73,12 @@ def forge(artifact):
             moved = [at, at := at + len(parts.data.get(name, b""))]
             if entry.get("data_offsets") == before.get(name):  # the test did not set them
                 entry["data_offsets"] = moved
-        if crc and isinstance(parts.manifest, dict):
-            parsed = {
-                name: Entry(e["dtype"], tuple(e["shape"]), *e["data_offsets"]) for name, e in parts.entries.items()
-            }
-            parts.manifest["crc"] = manifest_crc(parsed, parts.manifest)
         if "regrain" in parts.metadata:
             manifest = parts.manifest
             parts.metadata["regrain"] = manifest if isinstance(manifest, str) else canonical_json(manifest).decode()
         text = json.dumps({"__metadata__": parts.metadata, **parts.entries}, separators=(",", ":")).encode()
+        if sealing and text.startswith(PREFIX):
+            text = seal(text)
         return file_head(text) + b"".join(parts.data.get(name, b"") for name in parts.entries)
 
     return make

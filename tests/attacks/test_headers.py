@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from regrain.artifact.container import file_head, read_header
+from regrain.artifact.container import Container
+from regrain.artifact.header import file_head
 from regrain.core.errors import CorruptArtifactError
 
 
 def read(text, data=b"", length=None):
     head = file_head(text) if length is None else length.to_bytes(8, "little") + text
-    return read_header(np.frombuffer(head + data, np.uint8))
+    return Container(np.frombuffer(head + data, np.uint8), "bytes").header
 
 
 def entry(dtype="U8", shape=(4,), offsets=(0, 4), **more):
@@ -112,7 +113,7 @@ def test_overlaps_and_holes(first, second, reason):
 )
 def test_a_bad_length(data, reason):
     with pytest.raises(CorruptArtifactError, match=reason):
-        read_header(np.frombuffer(data, np.uint8))
+        Container(np.frombuffer(data, np.uint8), "bytes")
 
 
 def test_every_truncation_of_an_artifact(artifact, load):

@@ -1,12 +1,17 @@
 """Forged manifests: their checksum is right, what they say is not."""
 
+import json
+
 import numpy as np
 import pytest
 
 import regrain.numpy
 from regrain.artifact.container import Container
+from regrain.artifact.header import file_head
 from regrain.artifact.reader import open_container
+from regrain.artifact.seal import PREFIX, seal
 from regrain.core.errors import CorruptArtifactError, UnsupportedArtifactError
+from regrain.kernels.reference import crc32c as reference_crc32c
 
 
 def test_a_forgery_that_changes_nothing_loads(forge, load):
@@ -114,7 +119,7 @@ def matrix(parts):
         (tensor("r", coder="raw", crc=-1), "tensor 'r': crc must be a whole number"),
         (tensor("r", coder="raw", crc=2**32), "tensor 'r': crc must be a whole number"),
         (tensor("r", coder="raw", crc=True), "tensor 'r': crc must be a whole number"),
-        (tensor("r", coder="raw", crc=1), "tensor 'r', block 0: the block's checksum is wrong"),
+        (tensor("r", coder="raw", crc=1), "tensor 'r', block 0: checksum must be 00000001, not"),
         (tensor("r", tied="a"), "header must have no entry 'r': no tensor owns it"),
         (tensor("b", tied="b"), "tensor 'b': tied must name a tensor with bytes, not 'b'"),
         (tensor("b", tied="zz"), "tensor 'b': tied must name a tensor with bytes, not 'zz'"),
@@ -153,32 +158,56 @@ def test_a_forged_manifest(forge, load, change, reason):
     ("text", "reason"),
     [
         ("", "manifest must be UTF-8 JSON"),
-        ("[]", "manifest must be a JSON object, not list"),
-        ("{}", "crc must be a whole number from 0 to 4294967295, not None"),
-        ('{"crc":1,"crc":1}', "key 'crc' stands twice"),
-        ('{"crc":true}', "crc must be a whole number from 0 to 4294967295, not True"),
-        ('{"crc":1e400}', "crc must be a whole number from 0 to 4294967295, not inf"),
-        ('{"crc":NaN}', "NaN is no JSON number"),
-        ('{"crc":1}', "manifest checksum must be 00000001, not [0-9a-f]{8}"),
-        ("[" * 100_000, "manifest must be nested less deeply"),
-        ('{"crc":' * 50_000, "manifest must be nested less deeply"),
+        ('"}{}', "manifest must be UTF-8 JSON"),
+        ('"}', "reader must be a whole number from 0 to 4294967295, not None"),
+        ('","crc":"00000000"}', "key 'crc' stands twice"),
+        ('","reader":1,"reader":1}', "key 'reader' stands twice"),
+        ('","tensors":{"a":{},"a":{}}}', "key 'a' stands twice"),
+        ('","reader":true}', "reader must be a whole number from 0 to 4294967295, not True"),
+        ('","reader":1e400}', "reader must be a whole number from 0 to 4294967295, not inf"),
+        ('","reader":NaN}', "NaN is no JSON number"),
+        ('","x":' + "[" * 100_000, "manifest must be nested less deeply"),
+        ('","x":' + '{"x":' * 50_000, "manifest must be nested less deeply"),
         ("\ud800", "manifest must be Unicode text without lone surrogates"),
     ],
 )
 def test_a_manifest_that_is_none(forge, load, text, reason):
     with pytest.raises(CorruptArtifactError, match=reason):
-        load(forge(lambda parts: setattr(parts, "manifest", text), crc=False))
+        load(forge(lambda parts: setattr(parts, "manifest", '{"crc":"00000000' + text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"crc":1}', '{"crc": "00000000"}', ' {"crc":"00000000"}', '{"format":1,"crc":"00000000"}'),
+        *("[" * 100_000, "\ud800", "\ufeff"),
+    ],
+)
+def test_a_header_that_starts_otherwise(forge, load, text):
+    with pytest.raises(CorruptArtifactError, match=r"artifact's header must start with .*crc.*, not b'"):
+        load(forge(lambda parts: setattr(parts, "manifest", text)))
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_metadata_that_stand_elsewhere(artifact, load, where):
+    """The same JSON in another order, and what a stock writer would make of it."""
+    size = int.from_bytes(artifact[:8], "little")
+    document = json.loads(artifact[8 : 8 + size])
+    key, *names = document
+    text = json.dumps({name: document[name] for name in (*names, key)}) if where == "after" else json.dumps(document)
+    with pytest.raises(CorruptArtifactError, match="artifact's header must start with"):
+        load(file_head(text.encode()) + artifact[8 + size :])
 
 
 def deep(depth):
-    return lambda parts: setattr(parts, "manifest", '{"crc":1,"x":' + "[" * depth + "]" * depth + "}")
+    return lambda parts: setattr(parts, "manifest", '{"crc":"00000000","x":' + "[" * depth + "]" * depth + "}")
 
 
 def test_no_depth_is_too_much(forge, load):
-    """Around the interpreter's limit the parser, the checksum or the rules give up, and all say the same."""
+    """Around the interpreter's limit the parser or the rules give up, and all say the same."""
     for depth in range(600, 1001, 4):
-        with pytest.raises(CorruptArtifactError, match="nested less deeply|manifest checksum|must have exactly"):
-            load(forge(deep(depth), crc=False))
+        with pytest.raises(CorruptArtifactError, match="nested less deeply|reader must be"):
+            load(forge(deep(depth)))
 
 
 def test_a_message_is_short_whatever_it_quotes(forge, load):
@@ -195,8 +224,49 @@ def test_a_message_is_short_whatever_it_quotes(forge, load):
 
 
 def test_a_wrong_checksum_comes_before_everything_else(forge, load):
-    with pytest.raises(CorruptArtifactError, match="manifest checksum must be"):
-        load(forge(setting(reader=9, format=7), crc=False))
+    with pytest.raises(CorruptArtifactError, match="header's checksum must be [0-9a-f]{8}, not '00000000'"):
+        load(forge(setting(crc="00000000", reader=9, format=7), sealing=False))
+
+
+@pytest.mark.parametrize(
+    "digits", ["0000000", "+0000000", "0x000000", "00_00000", "        ", "FFFFFFFF", "\u00e9" * 8]
+)
+def test_digits_of_another_kind(forge, load, digits):
+    with pytest.raises(CorruptArtifactError, match="header's checksum must be [0-9a-f]{8}, not '"):
+        load(forge(setting(crc=digits), sealing=False))
+
+
+def test_digits_are_lower_case(artifact, load):
+    at = len(PREFIX) + 8
+    for blanks in range(1, 99):  # until some digit is a letter
+        text = artifact[8 : 8 + int.from_bytes(artifact[:8], "little")]
+        upper = bytearray(seal(text + b" " * blanks))
+        upper[at - 8 : at] = upper[at - 8 : at].upper()
+        if upper != seal(text + b" " * blanks):
+            break
+    with pytest.raises(CorruptArtifactError, match="header's checksum must be"):
+        load(file_head(bytes(upper)) + artifact[8 + len(text) :])
+
+
+def test_the_seal_covers_every_byte_of_the_header(artifact, load):
+    size = int.from_bytes(artifact[:8], "little")
+    data = bytearray(artifact)
+    for at in range(8 + len(PREFIX), 8 + size):
+        data[at] ^= 1
+        with pytest.raises(CorruptArtifactError, match="header's checksum must be"):
+            load(bytes(data))
+        data[at] ^= 1
+    for text in (data[8 : 8 + size] + b" ", data[8 : 8 + size].rstrip() + b"\n", data[8 : 8 + size - 1]):
+        with pytest.raises(CorruptArtifactError, match="header's checksum must be"):
+            load(file_head(bytes(text)) + artifact[8 + size :])
+
+
+def test_the_seal_is_that_of_the_document(artifact):
+    """By the words of docs/format.md, with another implementation of CRC-32C."""
+    text = artifact[8 : 8 + int.from_bytes(artifact[:8], "little")]
+    start = text.index(b"crc") + len('crc\\":\\"')
+    blank = text[:start] + b"00000000" + text[start + 8 :]
+    assert json.loads(json.loads(text)["__metadata__"]["regrain"])["crc"] == f"{reference_crc32c(blank):08x}"
 
 
 def test_a_newer_artifact_asks_for_a_newer_reader(forge, load):

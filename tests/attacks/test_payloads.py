@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import regrain
-from regrain.artifact.container import canonical_json
+from regrain.artifact.header import canonical_json
 from regrain.core.errors import CorruptArtifactError
 from regrain.kernels import crc32c
 

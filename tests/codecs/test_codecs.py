@@ -75,6 +75,19 @@ def test_nothing_and_noise_do_not_pay(name):
     assert codec.encode(np.zeros(1, dtype), (), seed=SEED) is None
 
 
+@pytest.mark.parametrize("name", [name for name in CODED if not DTYPES[name].floating])
+def test_random_integers_do_not_pay(name):
+    """Those whose range exceeds 32 bits do not even fit the format."""
+    dtype = word_dtype(DTYPES[name])
+    rng = np.random.default_rng(6)
+    words = rng.integers(0, np.iinfo(dtype).max, 5000, dtype=dtype, endpoint=True)
+    assert CODECS[name].encode(words, (50, 100), seed=SEED) is None
+    if dtype.itemsize == 8:
+        for wide in ([0, 2**32], [0, 2**63], [1, 2**62], [0, 2**33, 2**64 - 2**32]):
+            few = np.resize(np.array(wide, np.uint64), 5000)
+            assert CODECS[name].encode(few, (5000,), seed=SEED, threads=2) is None
+
+
 @every_coded
 def test_weights_pay(name):
     rng = np.random.default_rng(5)

@@ -1,5 +1,8 @@
 """regrain.numpy beside safetensors.numpy: the same names, the same answers, bit for bit."""
 
+import json
+import os
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ from hypothesis.extra.numpy import array_shapes
 
 import regrain
 import regrain.numpy
-from regrain.core.dtypes import DTYPES, numpy_dtype
+from regrain import kernels
+from regrain.artifact.container import Container
+from regrain.core.dtypes import DTYPES, from_numpy, numpy_dtype
 
 
 def bits(array):
@@ -140,6 +145,94 @@ def test_a_slice_reads_only_its_blocks(artifact_of_rows, tmp_path):
             opened.get_slice("w")[middle - 100 : middle + 100]
         with pytest.raises(regrain.CorruptArtifactError, match=r"tensor 'w', block \d+: .*checksum"):
             opened.get_tensor("w")
+
+
+def test_open(file, plain, tensors):
+    with regrain.open(file) as opened:
+        assert opened.keys() == sorted(tensors)
+        assert opened.metadata() == {"format": "pt", "made": "here"}
+        assert bits(opened.get_tensor("bf16")) == bits(tensors["bf16"])
+        assert bits(opened.get_slice("cube")[2:4]) == bits(tensors["cube"][2:4])
+        found = {name: opened.descriptor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+        assert {name: (d.name, d.dtype, d.shape) for name, d in found.items()} == {
+            name: (name, from_numpy(array.dtype).name, array.shape) for name, array in tensors.items()
+        }
+        coders = {name: str(d.scheme.coder) for name, d in found.items()}
+        if file is plain:
+            assert set(coders.values()) == {"raw"}
+            assert found["bf16"].stages == ("copy",)
+        else:
+            assert coders == dict.fromkeys(tensors, "rans") | dict.fromkeys(
+                ("f64", "mask", "scalar", "empty", "none"), "raw"
+            ) | {"tied": "tied"}
+        with pytest.raises(KeyError, match="safetensors has no tensor 'zz'"):
+            opened.descriptor("zz")
+    with pytest.raises(ValueError, match="file must be open"):
+        opened.descriptor("bf16")
+
+
+def test_open_takes_shards_too(tmp_path, tensors):
+    """An index, or the directory that it stands in; one shard plain, the other an artifact."""
+    names = sorted(tensors)
+    safetensors.numpy.save_file({name: tensors[name] for name in names[:5]}, tmp_path / "a.safetensors", {"k": "a"})
+    regrain.numpy.save_file(
+        {name: tensors[name] for name in names[5:]}, tmp_path / "b.regrain.safetensors", {"k": "b", "l": "c"}
+    )
+    weight_map = {name: "a.safetensors" if name in names[:5] else "b.safetensors" for name in names}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    for path in (index, tmp_path):
+        with regrain.open(path) as opened:
+            assert opened.keys() == names
+            assert sorted(opened.offset_keys()) == names
+            assert opened.metadata() == {"k": "a", "l": "c"}
+            same({name: opened.get_tensor(name) for name in names}, tensors)
+            same(opened.get_tensors(), tensors)
+            assert bits(opened.get_slice(names[0])[1:3]) == bits(tensors[names[0]][1:3])
+            assert bits(opened.get_slice(names[-1])[1:3]) == bits(tensors[names[-1]][1:3])
+            assert opened.descriptor(names[0]).scheme.coder == "raw"
+
+
+def test_a_file_that_is_cut_off_while_it_is_open(file, tmp_path, tensors):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(file.read_bytes())
+    opened = regrain.numpy.safe_open(path)
+    os.truncate(path, path.stat().st_size // 2)
+    failed = 0
+    for name, array in tensors.items():
+        for read in (opened.get_tensor, lambda name: opened.get_slice(name)[...]):
+            try:
+                assert bits(read(name)) == bits(array)
+            except regrain.CorruptArtifactError:
+                failed += 1
+    assert failed > 4
+    with pytest.raises(regrain.CorruptArtifactError):
+        opened.get_tensors()
+
+
+def test_no_descriptor_is_left_open(file):
+    def count():
+        return len(os.listdir("/proc/self/fd"))
+
+    before = count()
+    for _ in range(3):
+        regrain.numpy.load_file(file)
+        with regrain.numpy.safe_open(file) as opened:
+            opened.get_tensor("f32")
+    assert count() == before
+    for wrong in (file.parent, file.with_name("none")):
+        with pytest.raises(OSError, match="directory"):
+            Container.open(wrong)
+    assert count() == before
+
+
+def test_arrays_lie_where_they_were_decoded(file, monkeypatch):
+    """No copy is made on the way to the caller."""
+    made = []
+    real = kernels.allocate
+    monkeypatch.setattr(kernels, "allocate", lambda sizes: made.append(real(sizes)) or made[-1])
+    found = regrain.numpy.load_file(file)
+    assert [array.ctypes.data for array in found.values()] == [data.ctypes.data for data in made[0]]
 
 
 def test_mistakes_are_told(file):

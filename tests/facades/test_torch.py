@@ -6,6 +6,7 @@ import safetensors
 import safetensors.torch
 
 import regrain
+from regrain import kernels
 
 torch = pytest.importorskip("torch")
 import regrain.torch  # noqa: E402
@@ -43,6 +44,17 @@ def test_memory_outlives_everything_else(file, wanted):
     for _ in range(3):
         regrain.torch.load_file(file)
     assert bits(weight) == bits(wanted["bf16"])
+
+
+def test_tensors_lie_where_they_were_decoded(file, monkeypatch):
+    """No copy is made on the way to the caller."""
+    made = []
+    real = kernels.allocate
+    monkeypatch.setattr(kernels, "allocate", lambda sizes: made.append(real(sizes)) or made[-1])
+    found = regrain.torch.load_file(file)
+    for tensor, data in zip(found.values(), made[0], strict=True):
+        assert tensor.numel() == 0 or tensor.data_ptr() == data.ctypes.data
+        assert tensor.numel() == 0 or tensor.untyped_storage().nbytes() == data.nbytes
 
 
 def test_load_file_into_given_tensors(file, wanted):

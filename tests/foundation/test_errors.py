@@ -32,6 +32,7 @@ def test_corrupt_names_tensor_and_block(where: dict[str, object], text: str) -> 
         (regrain.CorruptArtifactError, ValueError),
         (regrain.UnsupportedArtifactError, ValueError),
         (regrain.UnsupportedModelError, ValueError),
+        (regrain.OutputError, OSError),
         (regrain.OutputExistsError, FileExistsError),
     ],
 )

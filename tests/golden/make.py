@@ -64,7 +64,7 @@ def artifact(tensors: dict[str, np.ndarray], metadata: dict[str, str] | None) ->
     }
     sink = OutputBytes()
     write_artifact(from_tensors(lazy, metadata, "golden"), sink, version="0")
-    return bytes(sink.data)
+    return sink.getvalue()
 
 
 def main() -> None:

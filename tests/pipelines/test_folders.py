@@ -11,7 +11,7 @@ import safetensors.numpy
 import regrain
 import regrain.numpy
 from regrain.artifact.layout import artifact_name, find_weights, original_name
-from regrain.artifact.output import OutputError
+from regrain.core.errors import OutputError
 
 
 def test_a_directory_there_and_back(folder, tree, tmp_path):
@@ -79,7 +79,7 @@ def test_force_does_not_delete_what_is_no_model(folder, tmp_path, tree):
     """A slip of the output's name must not cost a directory."""
     before = tree(folder)
     for out in (folder, tmp_path, folder.parent / "hub" / "onnx" / ".."):
-        with pytest.raises(ValueError, match="out must not hold the directory .*hub', which is read"):
+        with pytest.raises(regrain.OutputExistsError, match="out must not hold the directory .*hub', which is read"):
             regrain.compress(folder, out, force=True)
     other = tmp_path / "photos"
     other.mkdir()
@@ -92,7 +92,7 @@ def test_force_does_not_delete_what_is_no_model(folder, tmp_path, tree):
         regrain.compress(folder, other / "one.jpg", force=True)
     (other / "one.jpg").unlink()
     packed = regrain.compress(folder, other, force=True).path
-    with pytest.raises(ValueError, match="out must not hold the directory .*photos', which is read"):
+    with pytest.raises(regrain.OutputExistsError, match="out must not hold the directory .*photos', which is read"):
         regrain.restore(packed, packed, force=True)
     with pytest.raises(OutputError, match="choose a path that is no directory"):
         regrain.compress(folder / "onnx" / "part.safetensors", packed, force=True)

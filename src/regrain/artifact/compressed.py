@@ -6,6 +6,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from regrain import kernels
 from regrain.artifact.checksum import checksum, seed_of
-from regrain.artifact.container import MAX_HEADER, Container, Entry, Header, name_file, parse_header, parse_json
-from regrain.artifact.manifest import Coded, Kept, Manifest, Tied, parse_manifest
+from regrain.artifact.container import Container, name_file
+from regrain.artifact.header import MAX_HEADER, Entry, Header, parse_header, parse_json
+from regrain.artifact.manifest import Coded, Manifest, Tied
+from regrain.artifact.manifest_reader import find_tensors, parse_manifest
 from regrain.codecs import CODECS, FloatPlanes, IntegerPlanes
-from regrain.codecs.pay import least_payload, payload_count
+from regrain.codecs.pay import payload_count
 from regrain.core.descriptor import Coder, Scheme, WeightDescriptor
 from regrain.core.dtypes import DTYPES, Bytes, word_dtype
 from regrain.core.errors import CorruptArtifactError
@@ -26,15 +29,24 @@ from regrain.kernels.fault import PayloadFault
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PIECE = 8 * 1024 * 1024
+"""Bytes of a large tensor that are held at once, at most."""
+
+_CACHED = 512 * 1024  # bytes that are still in the cache when they are checked
+
 Job = tuple[str, Bytes]
 """A tensor's name and the bytes that it is to fill."""
+
+
+_WORD = {name: word_dtype(DTYPES[name]) for name, codec in CODECS.items() if codec.coder is Coder.RANS}
 
 
 class Part(NamedTuple):
     """Where the bytes of a tensor are: `owner` is the tensor that has them, itself or the one it is tied to."""
 
     owner: str
-    stored: Bytes
+    start: int  # in the file
+    stop: int
     seed: int
     word: np.dtype[np.unsignedinteger[Any]] | None  # None for raw bytes
     crc: int  # of raw bytes
@@ -61,93 +73,106 @@ class Artifact:
         self.container = container
         self.label = container.label
         self.manifest: Manifest = parse_manifest(container.header)
+        self.tensors: dict[str, Entry] = find_tensors(self.manifest, container.header)
         self._parts: dict[str, Part] = {}
         self._checked: set[str] = set()
-        entries = container.header.entries
-        self.tensors: dict[str, Entry] = {}
-        tied: list[tuple[str, str]] = []
-        for name, record in self.manifest.tensors.items():  # sorted: the manifest is canonical
-            if isinstance(record, Coded):
-                entry = entries[name + self.manifest.suffix]
-                if entry.nbytes < least_payload(math.prod(record.shape)):  # before anyone allocates that much
-                    raise CorruptArtifactError(
-                        f"payload of shape {list(record.shape)} must be longer than {entry.nbytes} bytes", tensor=name
-                    )
-                self.tensors[name] = Entry(record.dtype, record.shape, entry.start, entry.stop)
-            elif isinstance(record, Kept):
-                self.tensors[name] = entries[name]
-            else:
-                tied.append((name, record.to))
-                self.tensors[name] = Entry("", (), 0, 0)  # keeps the order; filled in below
-        for name, to in tied:
-            self.tensors[name] = self.tensors[to]
 
     @_naming_its_file
     def read(self, jobs: Sequence[Job], threads: int) -> None:
         """See WeightFile.read. Every block and every raw tensor is checked before its bytes are used."""
-        coded: list[tuple[Bytes, NDArray[np.unsignedinteger[Any]], int]] = []
-        kept: list[tuple[Bytes, Bytes, int, int]] = []
-        coded_names: list[str] = []
-        kept_names: list[str] = []
+        coded: list[tuple[int, int, NDArray[np.unsignedinteger[Any]], int]] = []
+        kept: list[tuple[Part, Bytes]] = []
+        owners: list[str] = []
+        records, tensors, first = self.manifest.tensors, self.tensors, self.container.header.data_start
         for name, out in jobs:
-            part = self.part(name)
-            if part.word is not None:
-                coded.append((part.stored, out.view(part.word), part.seed))
-                coded_names.append(part.owner)
+            record = records[name]
+            if isinstance(record, Tied):
+                name, record = record.to, records[record.to]
+            if isinstance(record, Coded):
+                _, _, start, stop = tensors[name]
+                coded.append((first + start, stop - start, out.view(_WORD[record.dtype]), seed_of(name)))
+                owners.append(name)
             else:
-                kept.append((part.stored, out, part.crc, part.seed))
-                kept_names.append(part.owner)
-        if coded:
-            try:
-                kernels.decode_many(coded, threads)
-            except PayloadFault as fault:
-                raise self.corrupt(fault, coded_names[fault.job]) from None
-        if kept:
-            try:
-                kernels.copy_many(kept, threads)
-            except PayloadFault as fault:
-                raise self.corrupt(fault, kept_names[fault.job]) from None
+                kept.append((self.part(name), out))
+        try:
+            if self.container.file is not None:
+                kernels.decode_file(self.container.file, coded, threads)
+            else:
+                data = self.container.data
+                kernels.decode_many([(data[at : at + size], out, seed) for at, size, out, seed in coded], threads)
+        except PayloadFault as fault:
+            raise self.corrupt(fault, owners[fault.job]) from None
+        if threads > 1 and sum(out.size for _, out in kept) > PIECE:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(self._copy, kept))
+        else:
+            for job in kept:
+                self._copy(job)
+
+    def _copy(self, job: tuple[Part, Bytes]) -> None:
+        part, out = job
+        crc = checksum(part.seed, b"")
+        for start in range(0, out.size, _CACHED):
+            piece = out[start : start + _CACHED]
+            self.container.read_into(part.start + start, piece)
+            crc = kernels.crc32c(piece, crc)
+        check_crc(part, crc)
 
     @_naming_its_file
-    def read_range(self, name: str, first: int, out: Bytes) -> None:
+    def read_range(self, name: str, first: int, out: Bytes, threads: int) -> None:
         """See WeightFile.read_range. The checksum of a raw tensor covers all of it: it is checked once."""
         part = self.part(name)
-        if part.word is not None:
-            count = math.prod(self.tensors[name].shape)
-            if payload_count(part.stored) != count:  # a range alone would not show it
-                raise CorruptArtifactError(
-                    f"payload must hold {count} words, not {payload_count(part.stored)}", tensor=name
-                )
-            try:
-                kernels.decode(part.stored, out.view(part.word), seed=part.seed, first=first)
-            except PayloadFault as fault:
-                raise self.corrupt(fault, part.owner) from None
+        if part.word is None:
+            if part.owner not in self._checked:
+                self.check_raw(name)
+                self._checked.add(part.owner)
+            self.container.read_into(part.start + first * DTYPES[self.tensors[name].dtype].itemsize, out)
             return
-        if part.owner not in self._checked:
-            check_raw(name, part)
-            self._checked.add(part.owner)
-        start = first * DTYPES[self.tensors[name].dtype].itemsize
-        out[:] = part.stored[start : start + out.size]
+        count = math.prod(self.tensors[name].shape)
+        found = payload_count(self.container.read(part.start, min(16, part.stop - part.start)))
+        if found != count:  # a range alone would not show it
+            raise CorruptArtifactError(f"payload must hold {count} words, not {found}", tensor=name)
+        self.decode_range(part, first, out, threads)
+
+    def decode_range(self, part: Part, first: int, out: Bytes, threads: int) -> None:
+        """Fill `out` with words of a coded tensor from word `first` on."""
+        assert part.word is not None
+        words, file = out.view(part.word), self.container.file
+        try:
+            if file is None:
+                payload = self.container.data[part.start : part.stop]
+                kernels.decode(payload, words, seed=part.seed, first=first, threads=threads)
+            else:
+                size = part.stop - part.start
+                kernels.decode_file_range(file, part.start, size, words, seed=part.seed, first=first, threads=threads)
+        except PayloadFault as fault:
+            raise self.corrupt(fault, part.owner) from None
+
+    def check_raw(self, name: str) -> None:
+        """Raise CorruptArtifactError unless a raw tensor has its checksum."""
+        part = self.part(name)
+        crc, buffer = checksum(part.seed, b""), np.empty(min(_CACHED, part.stop - part.start), np.uint8)
+        for start in range(part.start, part.stop, _CACHED):
+            piece = buffer[: part.stop - start]
+            self.container.read_into(start, piece)
+            crc = kernels.crc32c(piece, crc)
+        check_crc(part, crc)
 
     def part(self, name: str) -> Part:
-        """Where a tensor's bytes are, unchecked."""
+        """Where a tensor's bytes are."""
         part = self._parts.get(name)
-        if part is None:
-            part = self._parts[name] = self._find(name)
-        return part
-
-    def _find(self, name: str) -> Part:
+        if part is not None:
+            return part
         record = self.manifest.tensors[name]
         if isinstance(record, Tied):
-            return self.part(record.to)
-        seed = seed_of(name)
-        if isinstance(record, Kept):
-            return Part(name, self.container.bytes_of(name), seed, None, record.crc)
-        stored = self.container.bytes_of(name + self.manifest.suffix)
-        codec = CODECS[record.dtype]
-        if codec.coder is not Coder.RANS:
-            raise CorruptArtifactError(f"coder of {record.dtype} must be {codec.coder}, not {Coder.RANS}", tensor=name)
-        return Part(name, stored, seed, word_dtype(DTYPES[record.dtype]), 0)
+            part = self.part(record.to)
+        else:
+            _, _, start, stop = self.tensors[name]
+            word, crc = (_WORD[record.dtype], 0) if isinstance(record, Coded) else (None, record.crc)
+            first = self.container.header.data_start
+            part = Part(name, first + start, first + stop, seed_of(name), word, crc)
+        self._parts[name] = part
+        return part
 
     def check_kind(self, name: str, info: kernels.PayloadInfo) -> None:
         """Raise CorruptArtifactError unless a payload's head is of this tensor's codec and count."""
@@ -203,7 +228,8 @@ class Artifact:
         )
 
     def _inflate(self, name: str, most: int) -> bytes:
-        stored = self.container.bytes_of(name).tobytes()
+        start, stop = self.container.place(self.container.header.entries[name])
+        stored = self.container.read(start, stop - start)
         crc = checksum(seed_of(name), stored[4:])
         if stored[:4] != struct.pack("<I", crc):
             raise CorruptArtifactError(f"checksum must be {stored[3::-1].hex()}, not {crc:08x}", tensor=name)
@@ -223,8 +249,7 @@ class Artifact:
         return CorruptArtifactError(fault.reason, tensor=name, block=fault.block)
 
 
-def check_raw(name: str, part: Part) -> None:
-    """Raise CorruptArtifactError unless raw bytes have their checksum."""
-    crc = checksum(part.seed, part.stored)
+def check_crc(part: Part, crc: int) -> None:
+    """Raise CorruptArtifactError unless `crc` is the checksum of a raw tensor."""
     if crc != part.crc:
-        raise CorruptArtifactError(f"checksum must be {part.crc:08x}, not {crc:08x}", tensor=name, block=0)
+        raise CorruptArtifactError(f"checksum must be {part.crc:08x}, not {crc:08x}", tensor=part.owner, block=0)

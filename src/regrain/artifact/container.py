@@ -1,142 +1,19 @@
-"""The safetensors container: a strict parser, and the builder of headers. Knows nothing of coding.
-
-A file is the length N of the header (8 bytes, little-endian), N bytes of JSON, then the data. Offsets count bytes
-from the start of the data. https://huggingface.co/docs/safetensors describes the format; this parser takes what
-the safetensors library takes, but for repeated names and unknown fields, which it refuses.
-"""
+"""One safetensors file, open or in memory: its header, and the bytes of its tensors."""
 
 from __future__ import annotations
 
-import json
-import math
+import errno
 import mmap
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from reprlib import repr as brief  # of what is not trusted to be short
-from typing import NamedTuple, NoReturn
+import stat
+from functools import cached_property
 
 import numpy as np
 
-from regrain.core.dtypes import DTYPES, Bytes
+from regrain.artifact.header import MAX_HEADER, Entry, parse_header
+from regrain.artifact.seal import check_seal
+from regrain.core.dtypes import Bytes
 from regrain.core.errors import CorruptArtifactError
-
-METADATA = "__metadata__"
-MAX_HEADER = 100_000_000
-"""Bytes of JSON that a header may have: the safetensors library's own limit."""
-
-_MAX_AXES = 64  # NumPy's limit
-_MAX_BYTES = 2**63 - 1
-_FIELDS = {"dtype", "shape", "data_offsets"}
-
-
-class Entry(NamedTuple):
-    """One tensor of a container: its bytes are start..stop of the data."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor."""
-        return self.stop - self.start
-
-    def to_json(self) -> dict[str, object]:
-        """The entry as a header has it."""
-        return {"dtype": self.dtype, "shape": list(self.shape), "data_offsets": [self.start, self.stop]}
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A parsed header. `text` is its JSON verbatim, padding included; `entries` stand in the order of their bytes."""
-
-    text: bytes
-    metadata: dict[str, str] | None
-    entries: dict[str, Entry]
-
-    @property
-    def data_start(self) -> int:
-        """Bytes of the file before the data."""
-        return 8 + len(self.text)
-
-    @property
-    def data_bytes(self) -> int:
-        """Bytes of the data: the entries cover it."""
-        return max((entry.stop for entry in self.entries.values()), default=0)
-
-    @property
-    def file_bytes(self) -> int:
-        """Bytes of the file."""
-        return self.data_start + self.data_bytes
-
-
-def parse_json(text: bytes, what: str) -> object:
-    """Parse UTF-8 JSON. Repeated keys, NaN, nesting beyond the interpreter's limit and huge numbers are errors."""
-    try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise CorruptArtifactError(f"{what} must be nested less deeply") from None
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise CorruptArtifactError(f"{what} must be UTF-8 JSON with unique keys: {error}") from None
-
-
-def canonical_json(value: object) -> bytes:
-    """The one text of a JSON value: sorted keys, no blanks, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-
-
-def parse_header(text: bytes, data_bytes: int) -> Header:
-    """Parse the JSON of a header whose file has `data_bytes` after it.
-
-    Raises CorruptArtifactError unless the entries cover the data without a gap or an overlap and each has the bytes
-    that its shape and dtype need.
-    """
-    document = parse_json(text, "header")
-    if not isinstance(document, dict):
-        raise CorruptArtifactError(f"header must be a JSON object, not {type(document).__name__}")
-    metadata = _metadata(document.pop(METADATA, None))
-    found = {name: _entry(name, value) for name, value in document.items()}
-    entries = dict(sorted(found.items(), key=lambda item: item[1][2:]))
-    end = 0
-    for name, entry in entries.items():
-        if entry.start != end:
-            raise CorruptArtifactError(f"data_offsets must start at {end}, not {entry.start}", tensor=name)
-        end = entry.stop
-    if end != data_bytes:
-        raise CorruptArtifactError(f"data must have {end} bytes as the header says, not {data_bytes}")
-    return Header(text, metadata, entries)
-
-
-def read_header(data: Bytes) -> Header:
-    """Parse the header of a whole file's bytes."""
-    size = data.size
-    if size < 8:
-        raise CorruptArtifactError(f"safetensors file must have at least 8 bytes, not {size}")
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if length > MAX_HEADER:
-        raise CorruptArtifactError(
-            f"header must have at most {MAX_HEADER} bytes, not {length}: is it a safetensors file?"
-        )
-    if length > size - 8:
-        raise CorruptArtifactError(
-            f"header must fit in the file's {size} bytes, not have {length}: is the file cut off?"
-        )
-    return parse_header(data[8 : 8 + length].tobytes(), size - 8 - length)
-
-
-def header_text(entries: Mapping[str, Entry], metadata: Mapping[str, str] | None, capacity: int = 0) -> bytes:
-    """The JSON of a header, entries in the order given, padded with blanks to `capacity` or a multiple of 8."""
-    document: dict[str, object] = {} if metadata is None else {METADATA: dict(metadata)}
-    document.update((name, entry.to_json()) for name, entry in entries.items())
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    return text.ljust(max(capacity, -(-len(text) // 8) * 8))
-
-
-def file_head(text: bytes) -> bytes:
-    """The first bytes of a file with that header: its length and its text."""
-    return len(text).to_bytes(8, "little") + text
 
 
 def name_file(error: Exception, label: str) -> None:
@@ -147,113 +24,105 @@ def name_file(error: Exception, label: str) -> None:
 
 
 class Container:
-    """The bytes of one safetensors file and its header. A file is mapped, not read."""
+    """A safetensors file. Nothing but the header of an open file is read before it is asked for.
 
-    def __init__(self, data: Bytes, label: str, mapping: mmap.mmap | None = None) -> None:
-        self.data = data
+    `file` is the descriptor of an open file, closed when this object dies; None for bytes in memory. `size` is that of
+    the file in bytes.
+    """
+
+    def __init__(self, source: Bytes | int, label: str) -> None:
+        self.file: int | None = None
         self.label = label
-        self._mapping = mapping
+        if isinstance(source, int):
+            self.file = source
+            self.size = os.fstat(source).st_size
+        else:
+            self.data = source
+            self.size = source.size
         try:
-            self.header = read_header(data)
+            text = self._header_text()
+            check_seal(text)
+            self.header = parse_header(text, self.size - 8 - len(text))
         except CorruptArtifactError as error:
             name_file(error, label)
             raise
 
+    def __del__(self) -> None:
+        if self.file is not None:
+            os.close(self.file)
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Container:
-        """Map a file. Raises OSError if it cannot be opened, CorruptArtifactError if its header is not sound."""
+        """Open a file. Raises OSError if that fails, CorruptArtifactError if its header is not sound."""
         label = os.fspath(path)
-        with open(label, "rb") as file:
-            if os.fstat(file.fileno()).st_size < 8:  # an empty file cannot be mapped
-                return cls(np.frombuffer(file.read(8), np.uint8), label)
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return cls(np.frombuffer(mapping, np.uint8), label, mapping)
+        file = os.open(label, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            os.close(file)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), label)
+        return cls(file, label)
+
+    @cached_property
+    def data(self) -> Bytes:
+        """Every byte of the file. An open one is mapped: touching what somebody has cut off meanwhile is a SIGBUS."""
+        return np.frombuffer(self._mapping, np.uint8)
 
     def bytes_of(self, name: str) -> Bytes:
-        """A view of one tensor's bytes."""
-        entry = self.header.entries[name]
+        """A view of one tensor's bytes in `data`."""
+        start, stop = self.place(self.header.entries[name])
+        return self.data[start:stop]
+
+    def place(self, entry: Entry) -> tuple[int, int]:
+        """Where an entry's bytes start and stop in the file."""
         start = self.header.data_start
-        return self.data[start + entry.start : start + entry.stop]
+        return start + entry.start, start + entry.stop
+
+    def read_into(self, start: int, out: Bytes) -> None:
+        """Fill `out` with the file's bytes from `start` on. Raises CorruptArtifactError if there are too few."""
+        if self.file is None:
+            out[:] = self.data[start : start + out.size]
+            return
+        left = out.data
+        while left:
+            count = os.preadv(self.file, [left], start)
+            if count == 0:
+                raise CorruptArtifactError(f"file must have {self.size} bytes as when it was opened: it was cut off")
+            left, start = left[count:], start + count
+
+    def read(self, start: int, size: int) -> bytes:
+        """Some bytes of the file, as `read_into`."""
+        out = np.empty(size, np.uint8)
+        self.read_into(start, out)
+        return out.tobytes()
 
     def sequential(self) -> None:
-        """Tell the kernel that the file will be read from front to back."""
-        if self._mapping is not None and hasattr(mmap, "MADV_SEQUENTIAL"):
+        """Tell the kernel that the mapping will be read from front to back."""
+        if self.file is not None and self.size and hasattr(mmap, "MADV_SEQUENTIAL"):
             self._mapping.madvise(mmap.MADV_SEQUENTIAL)
 
     def release(self, name: str) -> None:
-        """Give back the resident pages that lie wholly within one tensor; reading it again maps them again."""
-        if self._mapping is None or not hasattr(mmap, "MADV_DONTNEED"):
+        """Give back the mapping's resident pages that lie wholly within one tensor; reading it maps them again."""
+        if self.file is None or not hasattr(mmap, "MADV_DONTNEED"):
             return
-        entry, start = self.header.entries[name], self.header.data_start
-        first = -(-(start + entry.start) // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = start + entry.stop - first
-        if length >= mmap.PAGESIZE:
-            self._mapping.madvise(mmap.MADV_DONTNEED, first, length // mmap.PAGESIZE * mmap.PAGESIZE)
+        start, stop = self.place(self.header.entries[name])
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        if stop - first >= mmap.PAGESIZE:
+            self._mapping.madvise(mmap.MADV_DONTNEED, first, (stop - first) // mmap.PAGESIZE * mmap.PAGESIZE)
 
+    @cached_property
+    def _mapping(self) -> mmap.mmap:
+        assert self.file is not None
+        return mmap.mmap(self.file, 0, access=mmap.ACCESS_READ)
 
-def _metadata(value: object) -> dict[str, str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise CorruptArtifactError(f"{METADATA} must map strings to strings")
-    return value
-
-
-def _entry(name: str, value: object) -> Entry:
-    if not isinstance(value, dict) or value.keys() != _FIELDS:
-        raise CorruptArtifactError("header entry must have exactly dtype, shape and data_offsets", tensor=name)
-    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    kind = DTYPES.get(dtype) if isinstance(dtype, str) else None
-    if kind is None:
-        raise CorruptArtifactError(f"dtype must be one of {', '.join(DTYPES)}, not {brief(dtype)}", tensor=name)
-    dims = parse_shape(shape, kind.itemsize, name)
-    if not isinstance(offsets, list) or len(offsets) != 2 or type(offsets[0]) is not int or type(offsets[1]) is not int:
-        raise CorruptArtifactError("data_offsets must be two whole numbers", tensor=name)
-    start, stop = offsets
-    if not 0 <= start <= stop <= _MAX_BYTES:
-        raise CorruptArtifactError(
-            f"data_offsets must ascend within a file, not {brief(start)}, {brief(stop)}", tensor=name
-        )
-    nbytes = kind.nbytes(dims)
-    if nbytes != stop - start:
-        needed = "whole bytes" if nbytes is None else f"{brief(nbytes)} bytes"
-        reason = f"{dtype} of shape {brief(list(dims))} must have {needed}, not {stop - start}"
-        raise CorruptArtifactError(reason, tensor=name)
-    if not _encodable(name):
-        raise CorruptArtifactError("tensor name must be Unicode text without lone surrogates", tensor=name)
-    return Entry(kind.name, dims, start, stop)
-
-
-def parse_shape(value: object, itemsize: int, name: str) -> tuple[int, ...]:
-    """A shape that an array can have: at most 64 axes, and zero axes apart at most 2^63 - 1 bytes."""
-    if not isinstance(value, list) or not all(type(dim) is int for dim in value):
-        raise CorruptArtifactError("shape must be a list of whole numbers", tensor=name)
-    if len(value) > _MAX_AXES:
-        raise CorruptArtifactError(f"shape must have at most {_MAX_AXES} axes, not {len(value)}", tensor=name)
-    if min(value, default=0) < 0 or math.prod(dim or 1 for dim in value) * itemsize > _MAX_BYTES:
-        reason = f"shape must have sizes from 0 and fewer than 2^63 bytes, not {brief(value)}"
-        raise CorruptArtifactError(reason, tensor=name)
-    return tuple(value)
-
-
-def _encodable(name: str) -> bool:
-    if name.isascii():
-        return True
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        again = next(key for at, key in enumerate(keys) if key in keys[:at])
-        raise ValueError(f"key {brief(again)} stands twice")
-    return value
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
+    def _header_text(self) -> bytes:
+        if self.size < 8:
+            raise CorruptArtifactError(f"safetensors file must have at least 8 bytes, not {self.size}")
+        length = int.from_bytes(self.read(0, 8), "little")
+        if length > MAX_HEADER:
+            raise CorruptArtifactError(
+                f"header must have at most {MAX_HEADER} bytes, not {length}: is it a safetensors file?"
+            )
+        if length > self.size - 8:
+            raise CorruptArtifactError(
+                f"header must fit in the file's {self.size} bytes, not have {length}: is the file cut off?"
+            )
+        return self.read(8, length)

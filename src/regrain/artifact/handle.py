@@ -1,4 +1,4 @@
-"""What `safe_open` of regrain.numpy and of regrain.torch have in common: an open file of weights, read lazily."""
+"""What `safe_open` of regrain.numpy and of regrain.torch have in common: an open model, read lazily."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Generic, Self, TypeVar
 import numpy as np
 
 from regrain import kernels
-from regrain.artifact.container import Entry
+from regrain.artifact.header import Entry
 from regrain.artifact.layout import find_weights
 from regrain.artifact.reader import WeightFile, open  # noqa: A004 - regrain.open
 from regrain.artifact.slicing import Index, narrow
 from regrain.artifact.threads import resolve_threads
-from regrain.core.dtypes import DTYPES, Bytes
+from regrain.core.descriptor import WeightDescriptor
+from regrain.core.dtypes import BITS, DTYPES, Bytes
 from regrain.core.errors import UnsupportedModelError
 
 T = TypeVar("T")
@@ -27,10 +28,10 @@ _LARGE = 2 * 1024 * 1024  # from here on a huge page of its own pays
 
 
 class Handle(Generic[T]):
-    """An open file of weights, artifact or plain; a subclass says what its arrays are."""
+    """An open model, its files artifacts or plain; a subclass says what its arrays are."""
 
-    def __init__(self, filename: str | os.PathLike[str], threads: int | None = None) -> None:
-        self._open_file: WeightFile | None = open(filename)
+    def __init__(self, files: Sequence[WeightFile], threads: int | None = None) -> None:
+        self._open_files: Sequence[WeightFile] | None = files
         self._threads = resolve_threads(threads)
 
     @abstractmethod
@@ -47,50 +48,56 @@ class Handle(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._open_file = None
+        self._open_files = None
 
     def keys(self) -> list[str]:
         """The names, sorted."""
-        return list(self._file.tensors)
+        return sorted(name for file in self._files for name in file.tensors)
 
     def offset_keys(self) -> list[str]:
         """The names in the order of the original file's bytes."""
-        return list(self._file.original.entries)
+        return [name for file in self._files for name in file.original.entries]
 
     def metadata(self) -> dict[str, str] | None:
-        """The metadata of the original file."""
-        metadata = self._file.original.metadata
-        return None if metadata is None else dict(metadata)
+        """The metadata of the original file. Of shards, the first one that has a key says its value."""
+        found = [file.original.metadata for file in reversed(self._files) if file.original.metadata is not None]
+        return {key: text for metadata in found for key, text in metadata.items()} if found else None
+
+    def descriptor(self, name: str) -> WeightDescriptor:
+        """How a tensor is stored."""
+        return self._find(name)[0].descriptor(name)
 
     def get_tensor(self, name: str) -> T:
         """One whole tensor."""
-        entry = self._entry(name)
+        file, entry = self._find(name)
         data = fresh(_bytes(entry))
-        self._file.read([(name, data)], self._threads)
+        file.read([(name, data)], self._threads)
         return self._wrap(data, entry.dtype, entry.shape)
 
     def get_tensors(self) -> dict[str, T]:
         """Every tensor."""
-        entries = self._file.tensors
         return {
-            name: self._wrap(data, *entries[name][:2]) for name, data in read_all(self._file, self._threads).items()
+            name: self._wrap(data, *file.tensors[name][:2])
+            for file in self._files
+            for name, data in read_all(file, self._threads).items()
         }
 
     def get_slice(self, name: str) -> Slice[T]:
         """A view of one tensor that reads what it is indexed with, and no more."""
-        return Slice(self, name, self._entry(name))
+        return Slice(self, name, self._find(name)[1])
 
     @property
-    def _file(self) -> WeightFile:
-        if self._open_file is None:
+    def _files(self) -> Sequence[WeightFile]:
+        if self._open_files is None:
             raise ValueError("file must be open: read it inside the with block")
-        return self._open_file
+        return self._open_files
 
-    def _entry(self, name: str) -> Entry:
-        entry = self._file.tensors.get(name)
-        if entry is None:
-            raise KeyError(f"{self._file.label} has no tensor {name!r}")
-        return entry
+    def _find(self, name: str) -> tuple[WeightFile, Entry]:
+        for file in self._files:
+            entry = file.tensors.get(name)
+            if entry is not None:
+                return file, entry
+        raise KeyError(f"{', '.join(file.label for file in self._files)} has no tensor {name!r}")
 
     def _slice(self, name: str, entry: Entry, key: Index) -> T:
         run = narrow(key, entry.shape)
@@ -101,7 +108,7 @@ class Handle(Generic[T]):
             )
         data = fresh(math.prod(run.shape) * kind.itemsize)
         if data.size:
-            self._file.read_range(name, run.first, data)
+            self._find(name)[0].read_range(name, run.first, data, self._threads)
         array = self._wrap(data, entry.dtype, run.shape)
         return self._pick(array, run.rest) if run.rest else array
 
@@ -133,9 +140,8 @@ class Slice(Generic[T]):
 
 def read_all(file: WeightFile, threads: int) -> dict[str, Bytes]:
     """Fresh bytes of every tensor, in one huge-page mapping."""
-    names = list(file.tensors)
     buffers = kernels.allocate([_bytes(entry) for entry in file.tensors.values()])
-    jobs = list(zip(names, buffers, strict=True))
+    jobs = list(zip(file.tensors, buffers, strict=True))
     file.read(jobs, threads)
     return dict(jobs)
 
@@ -169,4 +175,4 @@ def check_names(files: Sequence[WeightFile], out: Mapping[str, object], where: s
 
 
 def _bytes(entry: Entry) -> int:
-    return DTYPES[entry.dtype].nbytes(entry.shape) or 0
+    return math.prod(entry.shape) * BITS[entry.dtype] // 8

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from regrain.artifact.container import MAX_HEADER, parse_json
-from regrain.core.errors import CorruptArtifactError, UnsupportedModelError
+from regrain.artifact.header import MAX_HEADER, parse_json
+from regrain.core.errors import CorruptArtifactError, OutputExistsError, UnsupportedModelError
 
 PLAIN = ".safetensors"
 ARTIFACT = ".regrain.safetensors"
@@ -42,13 +42,13 @@ def find_layout(path: str | os.PathLike[str]) -> Layout:
 
 
 def check_apart(layout: Layout, out: Path) -> None:
-    """Raise ValueError if writing `out` would replace what is read."""
+    """Raise OutputExistsError if writing `out` would replace what is read."""
     if layout.single:
         file = layout.root / layout.weights[0]
         if out.exists() and os.path.samefile(file, out):
-            raise ValueError(f"out must be another file than {str(file)!r}, which is read")
+            raise OutputExistsError(f"out must be another file than {str(file)!r}, which is read")
     elif layout.root.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"out must not hold the directory {str(layout.root)!r}, which is read")
+        raise OutputExistsError(f"out must not hold the directory {str(layout.root)!r}, which is read")
 
 
 def find_weights(path: str | os.PathLike[str]) -> list[Path]:

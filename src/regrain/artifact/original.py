@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrain import kernels
-from regrain.artifact.compressed import Artifact, Part, check_raw
-from regrain.artifact.container import file_head, name_file
+from regrain.artifact.compressed import PIECE, Artifact, Part
+from regrain.artifact.container import name_file
+from regrain.artifact.header import file_head
 from regrain.core.dtypes import Bytes
 from regrain.core.errors import CorruptArtifactError
 from regrain.kernels.fault import PayloadFault
-
-PIECE = 8 * 1024 * 1024
-"""Bytes of a piece, at most, unless one block is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,11 @@ def pieces(artifact: Artifact, threads: int) -> Iterator[Piece]:
     for name in header.entries:
         part = artifact.part(name)
         if part.word is None:
-            check_raw(name, part)
-            for start in range(0, part.stored.size, PIECE):
-                yield Piece(name, start, part.stored[start : start + PIECE])
+            artifact.check_raw(name)
+            for start in range(part.start, part.stop, PIECE):
+                out = buffers.take(min(PIECE, part.stop - start))
+                artifact.container.read_into(start, out)
+                yield Piece(name, start - part.start, out)
         else:
             yield from _decoded(artifact, name, part, buffers, threads)
 
@@ -75,17 +75,16 @@ def _hash(artifact: Artifact, parts: Iterable[Piece], use: Callable[[Piece], Non
 
 
 def _decoded(artifact: Artifact, name: str, part: Part, buffers: _Buffers, threads: int) -> Iterator[Piece]:
-    assert part.word is not None
     try:
-        info = kernels.info(part.stored, seed=part.seed)
-        artifact.check_kind(name, info)
-        step = max(1, PIECE // (info.block_words * info.word_bytes)) * info.block_words
-        for first in range(0, info.count, step):
-            out = buffers.take(min(step, info.count - first) * info.word_bytes)
-            kernels.decode(part.stored, out.view(part.word), seed=part.seed, first=first, threads=threads)
-            yield Piece(name, first * info.word_bytes, out)
+        info = kernels.info(artifact.container.data[part.start : part.stop], seed=part.seed)
     except PayloadFault as fault:
         raise artifact.corrupt(fault, name) from None
+    artifact.check_kind(name, info)
+    step = max(1, PIECE // (info.block_words * info.word_bytes)) * info.block_words
+    for first in range(0, info.count, step):
+        out = buffers.take(min(step, info.count - first) * info.word_bytes)
+        artifact.decode_range(part, first, out, threads)
+        yield Piece(name, first * info.word_bytes, out)
 
 
 class _Buffers:

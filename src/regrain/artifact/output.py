@@ -1,4 +1,8 @@
-"""Files that are either whole or not there: written under a temporary name beside the final one, then renamed."""
+"""Files that are either whole or not there: written without a name, or under a temporary one, and then renamed.
+
+Only a process that is killed outright (SIGKILL, power) can leave something: a directory that it was writing, or, on
+file systems without nameless files, a file. It is called .regrain-*.tmp; nothing opens it, and anyone may delete it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from regrain.core.errors import OutputExistsError, RegrainError
+from regrain.core.errors import OutputError, OutputExistsError, RegrainError
+
+_LINK = "/proc/self/fd/{}"
 
 Data = bytes | bytearray | memoryview
 
@@ -27,10 +33,6 @@ _REMEDY = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "check the disk",
 }
-
-
-class OutputError(RegrainError, OSError):
-    """The output could not be written. Nothing was left behind, and a file that was there before is still there."""
 
 
 class OutputFile:
@@ -56,23 +58,26 @@ class OutputFile:
 
 
 class OutputBytes:
-    """As OutputFile, in memory."""
+    """As OutputFile, in memory. What is written must stay as it is until `getvalue` has put it together."""
 
     def __init__(self) -> None:
-        self.data = bytearray()
-
-    @property
-    def offset(self) -> int:
-        """Bytes so far."""
-        return len(self.data)
+        self._parts: list[Data] = []
+        self.offset = 0
 
     def write(self, data: Data) -> None:
         """Append bytes."""
-        self.data += memoryview(data)
+        self._parts.append(data)
+        self.offset += len(data)
 
     def rewrite(self, data: Data) -> None:
-        """Replace the first bytes."""
-        self.data[: len(data)] = memoryview(data)
+        """Replace the first bytes, as many as were written first."""
+        if len(data) != len(self._parts[0]):
+            raise AssertionError(f"data must have the {len(self._parts[0])} bytes of the first write, not {len(data)}")
+        self._parts[0] = data
+
+    def getvalue(self) -> bytes:
+        """All bytes."""
+        return b"".join(self._parts)
 
 
 Sink = OutputFile | OutputBytes
@@ -85,21 +90,22 @@ def output_file(path: Path, *, force: bool) -> Iterator[OutputFile]:
     Raises OutputExistsError if `path` is there and `force` is not set, OutputError if writing fails.
     """
     check_output(path, force=force)
-    temporary = _beside(path)
     with translate(path):
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        fd, temporary = _open_beside(path)
     try:
         try:
             yield OutputFile(fd, path)
             with translate(path):
                 os.fsync(fd)
+                temporary = temporary or _name(fd, path)
         finally:
             os.close(fd)
         check_output(path, force=force)
         with translate(path):
             os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
 
@@ -176,6 +182,29 @@ def _write_all(fd: int, data: Data) -> None:
     view = view.cast("B")
     while view.nbytes:
         view = view[os.write(fd, view) :]
+
+
+def _open_beside(path: Path) -> tuple[int, Path | None]:
+    """A new file in the same directory: without a name where the system has such, so that a kill leaves nothing."""
+    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            fd = os.open(path.parent, flags | os.O_TMPFILE, 0o666)
+        except OSError:  # not on this file system; or not at all, which the other way shows
+            pass
+        else:
+            if os.path.exists(_LINK.format(fd)):
+                return fd, None
+            os.close(fd)
+    temporary = _beside(path)
+    return os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o666), temporary
+
+
+def _name(fd: int, path: Path) -> Path:
+    """Give a file without a name one beside its final place: open(2) of Linux tells how."""
+    temporary = _beside(path)
+    os.link(_LINK.format(fd), temporary, src_dir_fd=fd, follow_symlinks=True)  # without a dir_fd Python follows no link
+    return temporary
 
 
 def _beside(path: Path) -> Path:

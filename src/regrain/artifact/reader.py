@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from regrain.artifact.compressed import Artifact, Job
-from regrain.artifact.container import Container, Entry, Header, name_file
+from regrain.artifact.container import Container, name_file
+from regrain.artifact.header import Entry, Header
 from regrain.artifact.manifest import is_artifact
+from regrain.core.descriptor import Coder, Scheme, WeightDescriptor
 from regrain.core.dtypes import DTYPES, Bytes
 from regrain.core.errors import CorruptArtifactError, UnsupportedArtifactError
+from regrain.core.granularity import Granularity
 
 
 class WeightFile(Protocol):
@@ -28,16 +31,20 @@ class WeightFile(Protocol):
         """The header of the plain safetensors file."""
         ...
 
+    def descriptor(self, name: str) -> WeightDescriptor:
+        """How a tensor is stored. Raises KeyError for a name that is none."""
+        ...
+
     def read(self, jobs: Sequence[Job], threads: int) -> None:
         """Fill the bytes of whole tensors."""
         ...
 
-    def read_range(self, name: str, first: int, out: Bytes) -> None:
+    def read_range(self, name: str, first: int, out: Bytes, threads: int) -> None:
         """Fill `out` with the elements of one tensor from element `first` on, reading only what holds them."""
         ...
 
 
-def open(path: str | os.PathLike[str]) -> Artifact | PlainFile:  # noqa: A001 - regrain.open
+def open(path: str | os.PathLike[str]) -> Artifact | PlainFile:  # noqa: A001 - as in `tarfile.open`
     """Open an artifact or a plain safetensors file; whichever it is, tensors come by their original names.
 
     Nothing but the header is read. Raises OSError if the file cannot be opened, CorruptArtifactError if its header
@@ -64,12 +71,17 @@ class PlainFile:
         self.original = container.header
         self.tensors = dict(sorted(container.header.entries.items()))
 
+    def descriptor(self, name: str) -> WeightDescriptor:
+        """See WeightFile.descriptor."""
+        dtype, shape, _, _ = self.tensors[name]
+        return WeightDescriptor(name, dtype, shape, Granularity.FINE, Scheme(Coder.RAW), ("copy",))
+
     def read(self, jobs: Sequence[Job], threads: int) -> None:
         """See WeightFile.read. One thread copies."""
         for name, out in jobs:
-            out[:] = self.container.bytes_of(name)
+            self.container.read_into(self.container.place(self.tensors[name])[0], out)
 
-    def read_range(self, name: str, first: int, out: Bytes) -> None:
+    def read_range(self, name: str, first: int, out: Bytes, threads: int) -> None:
         """See WeightFile.read_range."""
-        start = first * DTYPES[self.tensors[name].dtype].itemsize
-        out[:] = self.container.bytes_of(name)[start : start + out.size]
+        entry = self.tensors[name]
+        self.container.read_into(self.container.place(entry)[0] + first * DTYPES[entry.dtype].itemsize, out)

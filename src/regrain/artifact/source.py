@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from regrain.artifact.compressed import Artifact
-from regrain.artifact.container import METADATA, Container, Entry, Header, file_head, header_text
+from regrain.artifact.container import Container
+from regrain.artifact.header import METADATA, Entry, Header, file_head, header_text
 from regrain.artifact.manifest import is_artifact
 from regrain.core.dtypes import DTYPES, Bytes
 from regrain.core.errors import UnsupportedModelError

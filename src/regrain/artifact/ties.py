@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regrain.artifact.container import Entry
+from regrain.artifact.header import Entry
 from regrain.artifact.source import CHUNK
 from regrain.core.dtypes import Bytes
 from regrain.kernels import crc32c

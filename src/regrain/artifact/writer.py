@@ -1,15 +1,17 @@
-"""Writing an artifact: one tensor in memory at a time, every byte written once, the header last."""
+"""Writing an artifact: a few tensors in memory at a time, every byte written once, the header last."""
 
 from __future__ import annotations
 
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 
 from regrain.artifact.checksum import checksum, seed_of
-from regrain.artifact.container import MAX_HEADER, Entry, canonical_json, file_head, header_text
 from regrain.artifact.digest import Digest
+from regrain.artifact.header import MAX_HEADER, Entry, canonical_json, compact_json, file_head, header_text
 from regrain.artifact.manifest import (
     HEADER_NAME,
     KEY,
@@ -24,6 +26,8 @@ from regrain.artifact.manifest import (
     record_json,
 )
 from regrain.artifact.output import Sink
+from regrain.artifact.seal import seal
+from regrain.artifact.several import Task, in_order
 from regrain.artifact.source import Source
 from regrain.artifact.ties import Ties
 from regrain.codecs import CODECS
@@ -60,7 +64,7 @@ def write_artifact(
     )
     body.append(manifest.header, _deflate(manifest.header, source.header.text))
     body.append(manifest.receipt, _deflate(manifest.receipt, canonical_json(_receipt(source, body, version))))
-    text = header_text(body.entries, {KEY: manifest_text(manifest, body.entries)}, capacity)
+    text = seal(header_text(body.entries, {KEY: manifest_text(manifest)}, capacity))
     if len(text) > capacity:
         raise AssertionError(f"header of {len(text)} bytes must fit in the {capacity} that were reserved")
     sink.rewrite(file_head(text))
@@ -106,19 +110,24 @@ class _Body:
 
     def write_coded(self) -> None:
         """Every tensor that is tied or worth coding; the others are put off."""
+        # One thread hashes the original meanwhile, which takes as long as the rest on two processors.
+        with closing(in_order(self._tasks(), self._threads - 1)) as results:
+            for name, result in results:
+                if isinstance(result, Tied):
+                    self._finish(name, result, 0)
+                elif result is not None:
+                    entry = self._source.header.entries[name]
+                    self.append(name + self._suffix, result)
+                    self._finish(name, Coded(entry.dtype, entry.shape), result.size)
+
+    def _tasks(self) -> Iterator[Task[Bytes | Tied | None]]:
+        """For each tensor its payload, the tensor that it is tied to, or None."""
         source = self._source
         ties = Ties(source.read)
         for name, entry in source.header.entries.items():
             data = source.read(name)
             other = ties.find(name, entry, data)
-            if other is not None:
-                self._finish(name, Tied(other), 0)
-                continue
-            words = data.view(word_dtype(DTYPES[entry.dtype]))
-            payload = CODECS[entry.dtype].encode(words, entry.shape, seed=seed_of(name), threads=self._threads)
-            if payload is not None:
-                self.append(name + self._suffix, payload)
-                self._finish(name, Coded(entry.dtype, entry.shape), payload.size)
+            yield Task(name, data.size if other is None else 0, partial(_encode, name, entry, data, other))
 
     def write_kept(self) -> None:
         """The raw tensors, the widest elements first: so each starts at a multiple of its element's bytes."""
@@ -135,6 +144,13 @@ class _Body:
         self._done += self._source.header.entries[name].nbytes
         if self._progress is not None:
             self._progress(self._done, self._total)
+
+
+def _encode(name: str, entry: Entry, data: Bytes, other: str | None, threads: int) -> Bytes | Tied | None:
+    if other is not None:
+        return Tied(other)
+    words = data.view(word_dtype(DTYPES[entry.dtype]))
+    return CODECS[entry.dtype].encode(words, entry.shape, seed=seed_of(name), threads=threads)
 
 
 def _deflate(name: str, text: bytes) -> bytes:
@@ -186,7 +202,7 @@ def _capacity(source: Source, suffix: str) -> int:
     header, receipt = unused_name(names, HEADER_NAME), unused_name(names, RECEIPT_NAME)
     fixed = {name: Entry("U8", (end,), end, end) for name in (header, receipt)}
     manifest = Manifest({}, end, _DIGEST, suffix, header, receipt)
-    most += len(header_text(fixed, {KEY: manifest_text(manifest, fixed)})) + 16  # the checksum may have 9 digits more
+    most += len(header_text(fixed, {KEY: manifest_text(manifest)}))
     if most > MAX_HEADER - 8:
         raise UnsupportedModelError(f"model must need a header of at most {MAX_HEADER} bytes, not {most}: split it")
     return -(-most // 8) * 8
@@ -197,7 +213,5 @@ def _size(name: str, record: Record, entry_name: str | None, entry: Entry) -> in
     inner = canonical_json({name: record_json(record)}).decode("ascii")
     size = len(json.dumps(inner)) - 2
     if entry_name is not None:
-        size += len(
-            json.dumps({entry_name: entry.to_json()}, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-        )
+        size += len(compact_json({entry_name: entry.to_json()}))
     return size

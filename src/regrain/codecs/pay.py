@@ -16,14 +16,14 @@ def smaller(payload: Bytes, words: Words) -> Bytes | None:
     return payload if payload.nbytes + MARGIN <= words.nbytes else None
 
 
-def payload_count(payload: Bytes) -> int:
+def payload_count(payload: bytes) -> int:
     """The number of words that a payload's head states, unchecked (docs/format.md, 2.1)."""
-    return int.from_bytes(payload[8:16].tobytes(), "little")
+    return int.from_bytes(payload[8:16], "little")
 
 
-def least_payload(count: int) -> int:
-    """The fewest bytes that a payload of so many words can have: an entry of the block index for each 65536."""
-    return -(-count // 65536) * 12
+def most_words(nbytes: int) -> int:
+    """The most words that a payload of so many bytes can hold: 65536 for each entry of the block index."""
+    return nbytes // 12 * 65536
 
 
 def row_words(shape: Sequence[int]) -> int:

@@ -71,6 +71,9 @@ _DTYPES = (
     DType("BOOL", 8, False, "bool"),
 )
 DTYPES: Mapping[str, DType] = MappingProxyType({dtype.name: dtype for dtype in _DTYPES})
+BITS: Mapping[str, int] = {dtype.name: dtype.bits for dtype in _DTYPES}
+"""Bits of one element of each type."""
+
 _FROM_NUMPY = {dtype.numpy: dtype for dtype in _DTYPES if dtype.numpy is not None}
 _WORDS: dict[int, np.dtype[np.unsignedinteger[Any]]] = {
     1: np.dtype("<u1"),

@@ -1,7 +1,8 @@
 """Every way regrain fails on purpose; anything else that escapes is a bug.
 
-Bad data and broken I/O are different: a file that cannot be opened, read or written raises the operating
-system's own `OSError`, untouched. A wrong argument raises `ValueError` or `TypeError`, as in NumPy.
+Bad data and broken I/O are different: a file that cannot be opened or read raises the operating system's own
+`OSError`, untouched; one that cannot be written, `OutputError`, which is an `OSError` too. A wrong argument raises
+`ValueError` or `TypeError`, as in NumPy.
 """
 
 from __future__ import annotations
@@ -45,8 +46,14 @@ class UnsupportedModelError(RegrainError, ValueError):
     """The model cannot be read: an unknown file type, a layout or a dtype that regrain has no code for."""
 
 
+class OutputError(RegrainError, OSError):
+    """The output could not be written. Nothing was left behind, and a file that was there before is still there."""
+
+
 class OutputExistsError(RegrainError, FileExistsError):
-    """The output exists already, and overwriting it was not asked for (`force=True`, `--force`)."""
+    """The output exists already, and overwriting it was not asked for (`force=True`, `--force`) or would destroy the
+    input.
+    """
 
 
 def _corrupt(

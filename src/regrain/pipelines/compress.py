@@ -49,8 +49,8 @@ def compress(
     holds each file of weights as an artifact of its own and all other files as they are. `threads` None means every
     processor. `progress` is called with the bytes done and all bytes. Nothing is left behind by an error or Ctrl-C.
 
-    Raises OutputExistsError unless `force` is set, OutputError if writing fails, UnsupportedModelError and
-    CorruptArtifactError for a model that cannot be read.
+    Raises OutputExistsError unless `force` is set, and whenever `out` is the model itself; OutputError if writing
+    fails, UnsupportedModelError and CorruptArtifactError for a model that cannot be read.
     """
     layout = find_layout(model)
     target = _default_output(Path(model), layout) if out is None else Path(out)

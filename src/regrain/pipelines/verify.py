@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from regrain.artifact.compressed import Artifact
-from regrain.artifact.container import Entry
+from regrain.artifact.header import Entry
 from regrain.artifact.layout import find_layout, original_name
 from regrain.artifact.original import Piece, hash_pieces
 from regrain.artifact.reader import open  # noqa: A004 - regrain.open
