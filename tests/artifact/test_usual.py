@@ -138,3 +138,41 @@ def test_a_shape_of_something_else_costs_nothing(shape):
     text = f'{{"x":{{"dtype":"F64","shape":{shape},"data_offsets":[0,8]}}}}'.encode()
     with pytest.raises(CorruptArtifactError, match="shape must be a list of whole numbers"):
         parse_header(text, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes", "reason"),
+    [
+        (
+            '{"x":{"dtype":"U8","shape":[4611686018427387904,4,0],"data_offsets":[0,0]}}',
+            0,
+            "shape must have sizes from 0",
+        ),
+        ('{"__metadata__":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}', 4, "__metadata__ must map strings"),
+        (
+            '{"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},'
+            '"__metadata__":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}',
+            8,
+            "__metadata__ must map strings",
+        ),
+        ('{"x":{"dtype":"U8","size":[4],"data_offsets":[0,4]}}', 4, "must have exactly dtype, shape and data_offsets"),
+        (
+            '{"x":[["dtype","U8"],["shape",[4]],["data_offsets",[0,4]]]}',
+            4,
+            "must have exactly dtype, shape and data_off",
+        ),
+        ('{"x":{"dtype":"U8","shape":[4],"data_offsets":[false,4]}}', 4, "data_offsets must be two whole numbers"),
+        ('{"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4.0]}}', 4, "data_offsets must be two whole numbers"),
+        ('{"x":{"dtype":"U8","shape":[-2,-2],"data_offsets":[0,4]}}', 4, "shape must have sizes from 0"),
+        ('{"\\ud800":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}', 4, "without lone surrogates"),
+        (
+            '{"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"x":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}',
+            8,
+            "key 'x' stands twice",
+        ),
+        ('{"x":{"dtype":"U8","shape":[' + "1," * 64 + '4],"data_offsets":[0,4]}}', 4, "at most 64 axes"),
+    ],
+)
+def test_what_only_just_looks_usual(text, nbytes, reason):
+    with pytest.raises(CorruptArtifactError, match=reason):
+        parse_header(text.encode(), nbytes)

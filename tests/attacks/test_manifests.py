@@ -176,6 +176,17 @@ def test_a_manifest_that_is_none(forge, load, text, reason):
         load(forge(lambda parts: setattr(parts, "manifest", '{"crc":"00000000' + text)))
 
 
+def test_a_name_that_is_no_text(forge, load):
+    """Raw in the manifest, where canonical JSON would escape it."""
+
+    def change(parts):
+        manifest = parts.manifest | {"tensors": parts.manifest["tensors"] | {"\ud800": {"tied": "a"}}}
+        parts.manifest = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    with pytest.raises(CorruptArtifactError, match="manifest must be Unicode text without lone surrogates"):
+        load(forge(change))
+
+
 @pytest.mark.parametrize(
     "text",
     [

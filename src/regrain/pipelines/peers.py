@@ -153,8 +153,8 @@ def _views(plain: bytes | bytearray) -> Tensors:
 
 
 def _touch(tensors: Tensors) -> None:
-    for tensor in tensors.values():
-        _bytes(tensor)[::_TOUCH].sum()
+    for tensor in tensors.values():  # by NumPy: PyTorch would wait for threads of its own, bound to the same processor
+        _bytes(tensor).numpy()[::_TOUCH].sum()
 
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:
