@@ -58,8 +58,8 @@ def _contender(
 
 def _touch(tensors: Tensors) -> Tensors:
     """Read one byte of each page, as the first use of the weights does."""
-    for tensor in tensors.values():
-        tensor.reshape(-1).view(torch.uint8)[::PAGE].sum()
+    for tensor in tensors.values():  # by NumPy: PyTorch would wait for threads of its own, bound to the same processor
+        tensor.reshape(-1).view(torch.uint8).numpy()[::PAGE].sum()
     return tensors
 
 

@@ -10,6 +10,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace regrain {
 namespace {
@@ -33,7 +36,8 @@ class Pool {
   void run(Job& job) {
     {
       std::lock_guard lock(mutex_);
-      while (workers_ < job.open && start_thread()) {}
+      while (workers_.size() < job.open && start_thread()) {}
+      send_elsewhere();
       jobs_.push_back(&job);
     }
     wake_.notify_all();
@@ -46,12 +50,29 @@ class Pool {
  private:
   bool start_thread() {
     try {
-      std::thread([this] { serve(); }).detach();
+      std::thread thread([this] { serve(); });
+      workers_.push_back(thread.native_handle());
+      thread.detach();  // serves for ever
     } catch (const std::system_error&) {
       return false;  // fewer threads, same result
     }
-    ++workers_;
     return true;
+  }
+
+  // Workers may run where the caller may, but not on the processor it is on. Woken by it, they would otherwise often be
+  // put there to wait for it: on virtual machines that don't show a shared cache, for milliseconds (decision 7).
+  void send_elsewhere() {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    if (CPU_COUNT(&allowed) > 1) CPU_CLR(here, &allowed);
+    if (placed_ == workers_.size() && CPU_EQUAL(&allowed, &placement_)) return;
+    for (const std::thread::native_handle_type worker : workers_)
+      pthread_setaffinity_np(worker, sizeof allowed, &allowed);  // where it fails, only time is lost
+    placement_ = allowed;
+    placed_ = workers_.size();
+#endif
   }
 
   void serve() {
@@ -78,7 +99,11 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::vector<Job*> jobs_;
-  unsigned workers_ = 0;
+  std::vector<std::thread::native_handle_type> workers_;
+#if defined(__linux__)
+  cpu_set_t placement_{};   // of the first `placed_` workers
+  std::size_t placed_ = 0;
+#endif
 };
 
 // Never destroyed: its threads may outlive main. A forked child has none of them, so it gets a pool of its own.
