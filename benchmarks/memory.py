@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +77,18 @@ def _peak(setup: str, job: str) -> int:
         [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # or a line could wait in a buffer, where `select` does not see it
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path]))},
     ) as child:
         assert child.stdin is not None and child.stdout is not None
         child.stdout.readline()
         baseline = peak = _anonymous(child.pid)
-        child.stdin.write("\n")
-        child.stdin.flush()
-        os.set_blocking(child.stdout.fileno(), False)
-        while not child.stdout.readline() and child.poll() is None:
+        child.stdin.write(b"\n")
+        while not select.select([child.stdout], [], [], PAUSE)[0]:
             peak = max(peak, _anonymous(child.pid))
-            time.sleep(PAUSE)
+        child.stdout.readline()
         peak = max(peak, _anonymous(child.pid))
-        child.stdin.write("\n")
-        child.stdin.flush()
+        child.stdin.write(b"\n")
     if child.returncode:
         raise SystemExit(f"{job} must not fail")
     return peak - baseline

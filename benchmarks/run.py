@@ -51,18 +51,19 @@ def main() -> None:
     if args.worker:
         _work(args.worker, args.folder, rounds, args.quick)
         return
+    from report import print_results, write_results
+
     names = args.names or list(BENCHMARKS)
     with tempfile.TemporaryDirectory(prefix="regrain-bench-") as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        found = {name: _start(name, folder, rounds, args.quick) for name in names}
-    from report import print_results, write_results
-
+        found = {}
+        for name in names:
+            found[name] = _start(name, folder, rounds, args.quick)
+            written = "" if args.quick else write_results(found, rounds, RESULTS)  # what fails later must not take it
     print_results(found)
-    if not args.quick:
-        print(
-            f"\nwritten: {write_results(found, rounds, RESULTS)}; now run benchmarks/report.py for docs/benchmarks.md"
-        )
+    if written:
+        print(f"\nwritten: {written}; now run benchmarks/report.py for docs/benchmarks.md")
 
 
 def _start(name: str, folder: Path, rounds: int, quick: bool) -> Any:
