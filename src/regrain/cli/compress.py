@@ -31,8 +31,8 @@ def command(
 ) -> None:
     """Compress a model without losing a bit.
 
-    The result is an ordinary safetensors file: regrain.torch.load_file and regrain.numpy.load_file read it as fast
-    as plain files are read, and regrain restore gives the original file back, byte for byte. A model directory comes
+    The result is an ordinary safetensors file: regrain.torch.load_file and regrain.numpy.load_file read it
+    directly, and regrain restore gives the original file back, byte for byte. A model directory comes
     out as a directory, with its other files as they are.
     """
     from regrain.cli.output import emit_json
