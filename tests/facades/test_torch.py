@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
+import torch
 
 import regrain
+import regrain.torch
 from regrain import kernels
-
-torch = pytest.importorskip("torch")
-import regrain.torch  # noqa: E402
 
 
 def bits(tensor):

@@ -122,6 +122,8 @@ def in_file(tmp_path: Path) -> Iterator[tuple[int, Path, int, NDArray[np.uint16]
 
 def test_a_payload_of_a_file_is_read_as_needed(in_file: tuple[int, Path, int, NDArray[np.uint16]]) -> None:
     file, _, size, words = in_file
+    info = kernels.info_file(file, 100, size, seed=SEED)
+    assert info == kernels.info(payload_of(words), seed=SEED)
     out = np.zeros_like(words)
     kernels.decode_file(file, [(100, size, out, SEED)], threads=2)
     assert np.array_equal(out, words)
@@ -136,6 +138,9 @@ def test_a_file_that_is_cut_short_while_open_is_a_fault(
 ) -> None:
     file, path, size, words = in_file
     os.truncate(path, kept)
+    if kept < 120:
+        with pytest.raises(PayloadFault, match="the file ends early or can't be read"):
+            kernels.info_file(file, 100, size, seed=SEED)
     with pytest.raises(PayloadFault, match="the file ends early or can't be read"):
         kernels.decode_file(file, [(100, size, np.zeros_like(words), SEED)])
 

@@ -75,8 +75,12 @@ def _hash(artifact: Artifact, parts: Iterable[Piece], use: Callable[[Piece], Non
 
 
 def _decoded(artifact: Artifact, name: str, part: Part, buffers: _Buffers, threads: int) -> Iterator[Piece]:
+    container = artifact.container
     try:
-        info = kernels.info(artifact.container.data[part.start : part.stop], seed=part.seed)
+        if container.file is None:
+            info = kernels.info(container.data[part.start : part.stop], seed=part.seed)
+        else:
+            info = kernels.info_file(container.file, part.start, part.stop - part.start, seed=part.seed)
     except PayloadFault as fault:
         raise artifact.corrupt(fault, name) from None
     artifact.check_kind(name, info)

@@ -115,7 +115,15 @@ def copy_many(jobs: Sequence[tuple[Bytes, Words, int, int]], threads: int = 1) -
 
 def info(payload: Bytes, *, seed: int) -> PayloadInfo:
     """Check a payload's head and give what it says. Raises PayloadFault."""
-    head = _native.info(payload, seed)
+    return _info(_native.info(payload, seed))
+
+
+def info_file(file: int, offset: int, size: int, *, seed: int) -> PayloadInfo:
+    """The same of the payload at `offset` of an open file, `size` bytes, of which only the head is read."""
+    return _info(_native.info_file(file, offset, size, seed))
+
+
+def _info(head: dict[str, Any] | tuple[int, int | None, str]) -> PayloadInfo:
     if isinstance(head, tuple):
         job, block, reason = head
         raise PayloadFault(block, reason, job)

@@ -96,9 +96,7 @@ def inspect(artifact: str | os.PathLike[str]) -> Inspection:
                 raise not_an_artifact(layout.root / name)
             continue
         manifest = opened.manifest
-        files.append(
-            FileSize(name, opened.container.data.size, manifest.model_bytes, manifest.model_sha256, opened.receipt)
-        )
+        files.append(FileSize(name, opened.container.size, manifest.model_bytes, manifest.model_sha256, opened.receipt))
         tensors += tensor_sizes(opened, name)
     if not files:
         raise not_an_artifact(Path(artifact))
