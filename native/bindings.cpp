@@ -81,21 +81,6 @@ nb::object decode_file_range(int file, std::uint64_t offset, std::size_t size, c
   return decode_range(decode_job({nullptr, file, offset, size}, out, seed), first, false, threads);
 }
 
-nb::object copy_many(const std::vector<std::tuple<Bytes, Words, std::uint32_t, std::uint32_t>>& jobs, unsigned threads) {
-  std::vector<regrain::CopyJob> native;
-  native.reserve(jobs.size());
-  for (const auto& [source, out, checksum, seed] : jobs) {
-    if (source.size() != out.nbytes()) throw nb::value_error("source and out must have the same number of bytes");
-    native.push_back({in_memory(source), static_cast<std::uint8_t*>(out.data()), seed, checksum});
-  }
-  regrain::Outcome result;
-  {
-    nb::gil_scoped_release release;
-    result = regrain::copy_checked(native, threads);
-  }
-  return outcome(result);
-}
-
 std::size_t encode(const ConstWords& words, const nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out,
                    unsigned family, unsigned mantissa_bits, std::uint64_t row_words, std::uint32_t seed, unsigned threads) {
   regrain::EncodeRequest request;
@@ -194,9 +179,6 @@ NB_MODULE(_native, m) {
   m.def("decode_file_range", &decode_file_range, "file"_a, "offset"_a, "size"_a, "out"_a, "seed"_a, "first"_a, "threads"_a,
         nb::sig("def decode_file_range(file: int, offset: int, size: int, out: " REGRAIN_WORDS
                 ", seed: int, first: int, threads: int) -> " REGRAIN_OUTCOME));
-  m.def("copy_many", &copy_many, "jobs"_a, "threads"_a,
-        nb::sig("def copy_many(jobs: collections.abc.Sequence[tuple[" REGRAIN_BYTES ", " REGRAIN_WORDS
-                ", int, int]], threads: int) -> " REGRAIN_OUTCOME));
   m.def("encode", &encode, "words"_a, "out"_a, "family"_a, "mantissa_bits"_a, "row_words"_a, "seed"_a, "threads"_a,
         nb::sig("def encode(words: " REGRAIN_WORDS ", out: numpy.typing.NDArray[numpy.uint8], family: int, "
                 "mantissa_bits: int, row_words: int, seed: int, threads: int) -> int"));

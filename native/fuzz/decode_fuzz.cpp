@@ -111,20 +111,6 @@ std::vector<Buffer> decode_everywhere(const Control& control, const Buffer& payl
   return wanted.words;
 }
 
-void try_copy(const Control& control, const Buffer& bytes) {
-  const auto out = std::make_unique<std::uint8_t[]>(bytes.size());
-  const bool wrong = control.jobs % 2 != 0;
-  const std::uint32_t checksum = seeded_crc(kSeed, 0, bytes.data(), bytes.size()) + wrong;
-  const std::size_t missing = (control.jobs & kCutFile) != 0 && !bytes.empty() ? 1 : 0;
-  const CopyJob jobs[] = {{in_memory(bytes), out.get(), kSeed, checksum},
-                          {in_file(bytes, missing), out.get(), kSeed, checksum}};
-  for (const CopyJob& job : jobs) {
-    const Outcome outcome = copy_checked({&job, 1}, 1);
-    if (static_cast<bool>(outcome) != (wrong || (missing != 0 && &job != jobs)))
-      complain("a checked copy", outcome, {});
-  }
-}
-
 void try_payload(const Control& control, const Buffer& payload) {
   unsigned word_bytes = payload.size() > 5 ? payload[5] : 1;
   if (word_bytes != 1 && word_bytes != 2 && word_bytes != 4 && word_bytes != 8) word_bytes = 2;
@@ -178,7 +164,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if ((control.flags & kRenewBlocks) != 0) renew_blocks(payload, kSeed);
   if ((control.flags & kRenewHead) != 0) renew_head(payload, kSeed);
   try_payload(control, payload);
-  try_copy(control, payload);
   return 0;
 }
 

@@ -209,18 +209,6 @@ Outcome decode(std::span<const DecodeJob> jobs, unsigned threads) try {
   return {Fault::out_of_memory, -1, 0};
 }
 
-Outcome copy_checked(std::span<const CopyJob> jobs, unsigned threads) {
-  FaultLog log;
-  parallel_for(jobs.size(), threads, [&](std::size_t j, unsigned) {
-    const CopyJob& job = jobs[j];
-    if (!read_bytes(job.source, 0, job.source.size, job.out))
-      log.add({Fault::unreadable, 0, j});
-    else if (seeded_crc(job.seed, 0, job.out, job.source.size) != job.checksum)
-      log.add({Fault::block_checksum, 0, j});
-  });
-  return log.first();
-}
-
 std::uint64_t decode_symbols(const std::uint8_t* payload, std::size_t size, std::uint32_t seed, unsigned lockstep,
                              std::uint8_t* symbols) {
   OpenPayload open;

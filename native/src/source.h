@@ -17,7 +17,4 @@ class Fetcher {
   std::vector<std::uint8_t> buffer_;
 };
 
-// Reads `size` bytes of the source from `from` on to `out`. False if the file doesn't give them.
-bool read_bytes(const Bytes& source, std::uint64_t from, std::size_t size, std::uint8_t* out);
-
 }  // namespace regrain

@@ -190,15 +190,6 @@ void check_jobs() {
   check(!decode({}, 2), "no jobs");
 }
 
-void check_copies() {
-  const Buffer data(5000, 0x3C);
-  Buffer out(data.size());
-  CopyJob job{in_memory(data), out.data(), kSeed, seeded_crc(kSeed, 0, data.data(), data.size())};
-  check(!copy_checked({&job, 1}, 2) && out == data, "a checked copy");
-  ++job.checksum;
-  check(copy_checked({&job, 1}, 2).fault == Fault::block_checksum, "a copy with a wrong checksum");
-}
-
 void check_descriptions() {
   for (unsigned fault = 0; fault <= static_cast<unsigned>(Fault::out_of_memory); ++fault)
     check(describe(static_cast<Fault>(fault)) != std::string("unknown fault"),
@@ -218,7 +209,6 @@ int main() {
     check_forged();
     check_encoder(payloads);
     check_jobs();
-    check_copies();
   });
   std::uint32_t crc = 0;
   for (const Buffer& payload : payloads) crc = regrain::crc32c(crc, payload.data(), payload.size());

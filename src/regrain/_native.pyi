@@ -33,17 +33,6 @@ def decode_file_range(
     first: int,
     threads: int,
 ) -> tuple[int, int | None, str] | None: ...
-def copy_many(
-    jobs: Sequence[
-        tuple[
-            numpy.typing.NDArray[numpy.uint8] | bytes | memoryview,
-            numpy.typing.NDArray[numpy.unsignedinteger],
-            int,
-            int,
-        ]
-    ],
-    threads: int,
-) -> tuple[int, int | None, str] | None: ...
 def encode(
     words: numpy.typing.NDArray[numpy.unsignedinteger],
     out: numpy.typing.NDArray[numpy.uint8],

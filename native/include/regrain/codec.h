@@ -128,15 +128,6 @@ struct DecodeJob {
 // Decodes all jobs, threaded over their blocks. On a fault the contents of `out` are unspecified.
 Outcome decode(std::span<const DecodeJob> jobs, unsigned threads);
 
-// Bytes copied and checked, `seeded_crc(seed, 0, ...)` must equal `checksum`.
-struct CopyJob {
-  Bytes source;
-  std::uint8_t* out = nullptr;
-  std::uint32_t seed = 0;
-  std::uint32_t checksum = 0;
-};
-Outcome copy_checked(std::span<const CopyJob> jobs, unsigned threads);
-
 struct EncodeRequest {
   const std::uint8_t* words = nullptr;
   std::uint64_t count = 0;      // words, at least 1

@@ -108,11 +108,6 @@ def decode_file_range(
     _check(_native.decode_file_range(file, offset, size, out, seed, first, threads))
 
 
-def copy_many(jobs: Sequence[tuple[Bytes, Words, int, int]], threads: int = 1) -> None:
-    """Copy and check, jobs (source bytes, out, CRC-32C over seed, block 0 and the bytes, seed)."""
-    _check(_native.copy_many(jobs, threads))
-
-
 def info(payload: Bytes, *, seed: int) -> PayloadInfo:
     """Check a payload's head and give what it says. Raises PayloadFault."""
     return _info(_native.info(payload, seed))
