@@ -16,13 +16,45 @@ class Coder(StrEnum):
     TIED = "tied"  # no bytes: equal to those of another tensor
 
 
+Cell = tuple[int, int]
+"""Rows and columns of a matrix that share a scale; at its edges cells may be smaller."""
+
+
+class Quantizer(StrEnum):
+    """What the weights that share a scale are. The list is closed."""
+
+    NONE = "none"
+    TENSOR = "tensor"
+    ROW = "row"  # of a matrix: an output channel, a feature map
+    GROUP = "group"  # part of a row
+    BLOCK = "block"
+
+    @classmethod
+    def of(cls, cell: Cell, rows: int, columns: int) -> Quantizer:
+        """The quantizer of a matrix whose scales have that cell."""
+        if cell == (rows, columns):
+            return cls.TENSOR
+        if cell[0] > 1:
+            return cls.BLOCK
+        return cls.ROW if cell[1] == columns else cls.GROUP
+
+    @property
+    def granularity(self) -> Granularity:
+        """How coarse it is."""
+        return Granularity.MEDIUM if self in (Quantizer.GROUP, Quantizer.BLOCK) else Granularity.COARSE
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How one tensor is represented: sparsity pattern x quantizer x coder. A lossless one is dense and unquantized."""
+    """How one tensor is represented: sparsity pattern x quantizer x coder. A lossless one is dense and unquantized.
+
+    `cell` is that of the scales, None without a quantizer.
+    """
 
     coder: Coder
     pattern: str = "dense"
-    quantizer: str = "none"
+    quantizer: Quantizer = Quantizer.NONE
+    cell: Cell | None = None
 
     def __str__(self) -> str:
         return f"{self.pattern}, {self.quantizer}, {self.coder}"
@@ -55,7 +87,8 @@ class WeightDescriptor:
             "granularity": str(self.granularity),
             "scheme": {
                 "pattern": self.scheme.pattern,
-                "quantizer": self.scheme.quantizer,
+                "quantizer": str(self.scheme.quantizer),
+                "cell": None if self.scheme.cell is None else list(self.scheme.cell),
                 "coder": str(self.scheme.coder),
             },
             "stages": list(self.stages),

@@ -46,6 +46,29 @@ class UnsupportedModelError(RegrainError, ValueError):
     """The model cannot be read: an unknown file type, a layout or a dtype that regrain has no code for."""
 
 
+class TaskError(RegrainError, ValueError):
+    """A task cannot be used: its file, a function in it or what the function gave back is wrong."""
+
+
+class BudgetError(RegrainError, ValueError):
+    """A budget contradicts itself, or nothing meets it; `nearest` is then what came closest, None if nothing did.
+
+    >>> BudgetError("max_size must be at least 2.1 MB, not 1 MB", nearest=2_100_000).nearest
+    2100000
+    """
+
+    def __init__(self, reason: str, *, nearest: object = None) -> None:
+        super().__init__(reason)
+        self.nearest = nearest
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _budget, (type(self), str(self), self.nearest)
+
+
+class RecipeError(RegrainError, ValueError):
+    """A recipe cannot be read, or does not fit the model it is applied to."""
+
+
 class OutputError(RegrainError, OSError):
     """The output could not be written. Nothing was left behind, and a file that was there before is still there."""
 
@@ -61,3 +84,8 @@ def _corrupt(
 ) -> CorruptArtifactError:
     """Rebuild a pickled error: keyword-only arguments are beyond `Exception.__reduce__`."""
     return kind(reason, tensor=tensor, block=block)
+
+
+def _budget(kind: type[BudgetError], reason: str, nearest: object) -> BudgetError:
+    """As `_corrupt`."""
+    return kind(reason, nearest=nearest)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
+from regrain.core.activity import Activity
 from regrain.core.dtypes import DTYPES
 from regrain.core.selection import Choice, SelectionRule, choose
 
@@ -69,13 +71,15 @@ class ModelProfile:
     """Profiles of all tensors of a model in the order of its files, and the rule that judges them.
 
     `block` is rows x columns of the blocks that `TensorProfile.zero_blocks` counts; `overhead_bytes` the predicted
-    size of the compressed file's header, index, receipt and so on.
+    size of the compressed file's header, index, receipt and so on. `activity` is by tensor, for tensors of a task's
+    network; empty without a task.
     """
 
     tensors: tuple[TensorProfile, ...]
     block: tuple[int, int]
     rule: SelectionRule
     overhead_bytes: int
+    activity: Mapping[str, Activity] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -111,7 +115,10 @@ class ModelProfile:
         tensors: list[dict[str, object]] = []
         for tensor in self.tensors:
             choice = self.choice(tensor)
-            tensors.append(asdict(tensor) | {"choice": None if choice is None else choice.to_json()})
+            value = asdict(tensor) | {"choice": None if choice is None else choice.to_json()}
+            if tensor.name in self.activity:
+                value["activity"] = self.activity[tensor.name].to_json()
+            tensors.append(value)
         return {
             "format": PROFILE_FORMAT,
             "block": list(self.block),
