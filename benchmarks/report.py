@@ -17,6 +17,7 @@ BEGIN, END = "<!-- begin: written by benchmarks/report.py -->", "<!-- end -->"
 TITLES = {
     "size": "Size",
     "kernel": "Kernels",
+    "dequantize": "Quantized weights",
     "load": "Loading",
     "load-as-installed": "Loading, without huge pages for the peers",
     "torch": "Loading PyTorch tensors",

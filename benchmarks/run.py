@@ -24,6 +24,7 @@ HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 BENCHMARKS: dict[str, tuple[str, dict[str, str]]] = {
     "size": ("size", HUGE),
     "kernel": ("kernel", HUGE),
+    "dequantize": ("dequantize", HUGE),
     "load": ("load", HUGE),
     "load-as-installed": ("load", {}),
     "torch": ("torch_load", HUGE),

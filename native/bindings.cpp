@@ -1,13 +1,16 @@
 // The Python module regrain._native: arrays in, arrays out, no decisions. Only regrain.kernels imports it.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
 #include <stdexcept>
 
 #include "regrain/codec.h"
+#include "regrain/feedback.h"
 #include "regrain/memory.h"
 
 namespace nb = nanobind;
@@ -18,6 +21,7 @@ namespace {
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Words = nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using ConstWords = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using OutBytes = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using NewBytes = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>;
 
 // None, or (job, block, reason); block is None for the head.
@@ -79,6 +83,74 @@ nb::object decode_file(int file, const std::vector<std::tuple<std::uint64_t, std
 nb::object decode_file_range(int file, std::uint64_t offset, std::size_t size, const Words& out, std::uint32_t seed,
                              std::uint64_t first, unsigned threads) {
   return decode_range(decode_job({nullptr, file, offset, size}, out, seed), first, false, threads);
+}
+
+using Scales = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// (scales, rows, columns, rows of a cell, columns of a cell, type of a weight)
+using GridTuple = std::tuple<Scales, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, unsigned>;
+
+// A grid, if elements [first, first + bytes of out / bytes of a weight) lie within its matrix.
+regrain::Grid make_grid(const GridTuple& from, std::uint64_t first, const OutBytes& out) {
+  const auto& [scales, rows, columns, cell_rows, cell_columns, type] = from;
+  const auto cells = [](std::uint64_t size, std::uint64_t cell) { return (size - 1) / cell + 1; };
+  if (type > 2 || rows == 0 || columns == 0 || rows > (std::uint64_t{1} << 60) / columns || cell_rows == 0 ||
+      cell_rows > rows || cell_columns == 0 || cell_columns > columns || scales.shape(0) != cells(rows, cell_rows) ||
+      scales.shape(1) != cells(columns, cell_columns))
+    throw nb::value_error("a grid must have a scale for each cell of its matrix");
+  const regrain::Grid grid{scales.data(), columns, cell_rows, cell_columns, static_cast<regrain::Weight>(type)};
+  const std::size_t size = regrain::weight_bytes(grid.type);
+  if (out.size() % size != 0 || first > rows * columns || out.size() / size > rows * columns - first)
+    throw nb::value_error("out must hold whole weights of the matrix");
+  return grid;
+}
+
+void dequantize(const ConstWords& indices, const GridTuple& grid_tuple, std::uint64_t first, const OutBytes& out) {
+  const regrain::Grid grid = make_grid(grid_tuple, first, out);
+  if (indices.itemsize() > 2 || indices.size() != out.size() / regrain::weight_bytes(grid.type))
+    throw nb::value_error("indices must be int8 or int16, one for each weight");
+  nb::gil_scoped_release release;
+  regrain::dequantize(grid, static_cast<const std::uint8_t*>(indices.data()), indices.itemsize(), first, indices.size(),
+                      out.data());
+}
+
+// Weights from payloads of indices: (payload, bytes of an index, seed, grid, first, out).
+template <class Payload>
+using WeightJob = std::tuple<Payload, unsigned, std::uint32_t, GridTuple, std::uint64_t, OutBytes>;
+using Place = std::tuple<std::uint64_t, std::size_t>;  // of a payload in a file: (offset, bytes)
+
+template <class Payload, class Resolve>
+nb::object run_weights(const std::vector<WeightJob<Payload>>& jobs, const Resolve& resolve, unsigned threads) {
+  std::vector<regrain::Grid> grids;
+  std::vector<regrain::DecodeJob> native;
+  grids.reserve(jobs.size());  // jobs point at them
+  native.reserve(jobs.size());
+  for (const auto& [payload, index_bytes, seed, grid, first, out] : jobs) {
+    grids.push_back(make_grid(grid, first, out));
+    if (index_bytes != 1 && index_bytes != 2) throw nb::value_error("an index must have 1 or 2 bytes");
+    regrain::DecodeJob job;
+    job.payload = resolve(payload);
+    job.seed = seed;
+    job.word_bytes = static_cast<std::uint8_t>(index_bytes);
+    job.out = out.data();
+    job.first = first;
+    job.count = out.size() / regrain::weight_bytes(grids.back().type);
+    job.whole = first == 0 && job.count == std::get<1>(grid) * std::get<2>(grid);
+    job.grid = &grids.back();
+    native.push_back(job);
+  }
+  return run(native, threads);
+}
+
+nb::object decode_weights(const std::vector<WeightJob<Bytes>>& jobs, unsigned threads) {
+  return run_weights(jobs, in_memory, threads);
+}
+
+nb::object decode_weights_file(int file, const std::vector<WeightJob<Place>>& jobs, unsigned threads) {
+  const auto resolve = [file](const Place& place) {
+    return regrain::Bytes{nullptr, file, std::get<0>(place), std::get<1>(place)};
+  };
+  return run_weights(jobs, resolve, threads);
 }
 
 std::size_t encode(const ConstWords& words, const nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out,
@@ -157,10 +229,37 @@ std::uint64_t decode_symbols(const Bytes& payload, std::uint32_t seed, unsigned 
   return regrain::decode_symbols(payload.data(), payload.size(), seed, lockstep, symbols.data());
 }
 
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+double round_with_feedback(const Matrix& weights, const Matrix& scales, std::size_t cell_rows, std::size_t cell_columns,
+                           const std::optional<Matrix>& column_factor, const std::optional<Matrix>& row_factor,
+                           const Floats& weight_rows, const Floats& weight_columns, float dead_zone,
+                           const nb::ndarray<std::int16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& indices) {
+  const std::size_t rows = weights.shape(0), columns = weights.shape(1);
+  const auto cells = [](std::size_t size, std::size_t cell) { return cell == 0 ? 0 : (size + cell - 1) / cell; };
+  const auto square = [](const std::optional<Matrix>& factor, std::size_t size) {
+    return !factor || (factor->shape(0) == size && factor->shape(1) == size);
+  };
+  if (rows == 0 || columns == 0 || cell_rows == 0 || cell_columns == 0 || scales.shape(0) != cells(rows, cell_rows) ||
+      scales.shape(1) != cells(columns, cell_columns) || !square(column_factor, columns) || !square(row_factor, rows) ||
+      weight_rows.size() != rows || weight_columns.size() != columns || indices.shape(0) != rows ||
+      indices.shape(1) != columns)
+    throw nb::value_error("round_with_feedback needs a scale for each cell, square factors and weights that fit");
+  const regrain::FeedbackRequest request{weights.data(),       rows,       columns, scales.data(), cell_rows, cell_columns,
+                                         column_factor ? column_factor->data() : nullptr,
+                                         row_factor ? row_factor->data() : nullptr,
+                                         weight_rows.data(),   weight_columns.data(), dead_zone};
+  nb::gil_scoped_release release;
+  return regrain::round_with_feedback(request, indices.data());
+}
+
 }  // namespace
 
 #define REGRAIN_BYTES "numpy.typing.NDArray[numpy.uint8] | bytes | memoryview"
 #define REGRAIN_WORDS "numpy.typing.NDArray[numpy.unsignedinteger]"
+#define REGRAIN_FLOATS "numpy.typing.NDArray[numpy.float32]"
+#define REGRAIN_GRID "tuple[numpy.typing.NDArray[numpy.float32], int, int, int, int, int]"
 #define REGRAIN_OUTCOME "tuple[int, int | None, str] | None"
 
 NB_MODULE(_native, m) {
@@ -179,6 +278,15 @@ NB_MODULE(_native, m) {
   m.def("decode_file_range", &decode_file_range, "file"_a, "offset"_a, "size"_a, "out"_a, "seed"_a, "first"_a, "threads"_a,
         nb::sig("def decode_file_range(file: int, offset: int, size: int, out: " REGRAIN_WORDS
                 ", seed: int, first: int, threads: int) -> " REGRAIN_OUTCOME));
+  m.def("dequantize", &dequantize, "indices"_a, "grid"_a, "first"_a, "out"_a,
+        nb::sig("def dequantize(indices: numpy.typing.NDArray[numpy.signedinteger], grid: " REGRAIN_GRID
+                ", first: int, out: numpy.typing.NDArray[numpy.uint8]) -> None"));
+  m.def("decode_weights", &decode_weights, "jobs"_a, "threads"_a,
+        nb::sig("def decode_weights(jobs: collections.abc.Sequence[tuple[" REGRAIN_BYTES ", int, int, " REGRAIN_GRID
+                ", int, numpy.typing.NDArray[numpy.uint8]]], threads: int) -> " REGRAIN_OUTCOME));
+  m.def("decode_weights_file", &decode_weights_file, "file"_a, "jobs"_a, "threads"_a,
+        nb::sig("def decode_weights_file(file: int, jobs: collections.abc.Sequence[tuple[tuple[int, int], int, int, "
+                REGRAIN_GRID ", int, numpy.typing.NDArray[numpy.uint8]]], threads: int) -> " REGRAIN_OUTCOME));
   m.def("encode", &encode, "words"_a, "out"_a, "family"_a, "mantissa_bits"_a, "row_words"_a, "seed"_a, "threads"_a,
         nb::sig("def encode(words: " REGRAIN_WORDS ", out: numpy.typing.NDArray[numpy.uint8], family: int, "
                 "mantissa_bits: int, row_words: int, seed: int, threads: int) -> int"));
@@ -194,6 +302,12 @@ NB_MODULE(_native, m) {
   m.def("use_instruction_set", [](const std::string& name) { return regrain::use_instruction_set(name.c_str()); },
         "name"_a);
   m.def("instruction_set", &regrain::instruction_set);
+  m.def("round_with_feedback", &round_with_feedback, "weights"_a, "scales"_a, "cell_rows"_a, "cell_columns"_a,
+        "column_factor"_a.none(), "row_factor"_a.none(), "weight_rows"_a, "weight_columns"_a, "dead_zone"_a, "indices"_a,
+        nb::sig("def round_with_feedback(weights: " REGRAIN_FLOATS ", scales: " REGRAIN_FLOATS ", cell_rows: int, "
+                "cell_columns: int, column_factor: " REGRAIN_FLOATS " | None, row_factor: " REGRAIN_FLOATS " | None, "
+                "weight_rows: " REGRAIN_FLOATS ", weight_columns: " REGRAIN_FLOATS ", dead_zone: float, indices: "
+                "numpy.typing.NDArray[numpy.int16]) -> float"));
   m.def("decode_symbols", &decode_symbols, "payload"_a, "seed"_a, "lockstep"_a, "symbols"_a,
         nb::sig("def decode_symbols(payload: " REGRAIN_BYTES ", seed: int, lockstep: int, symbols: "
                 "numpy.typing.NDArray[numpy.uint8]) -> int"));

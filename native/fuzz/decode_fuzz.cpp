@@ -111,6 +111,30 @@ std::vector<Buffer> decode_everywhere(const Control& control, const Buffer& payl
   return wanted.words;
 }
 
+// A payload of indices becomes weights on every instruction set, or is refused where its words are; `words` are all of
+// them, none if it is refused. The weights are those of a grid of odd cells, from their exact share of the heap.
+void try_weights(const Control& control, const Buffer& payload, unsigned word_bytes, std::uint64_t count,
+                 const Buffer& words) {
+  const std::uint64_t columns = 1 + control.first[0] % count, across = 1 + control.first[1] % columns;
+  const std::uint64_t rows = (count - 1) / columns + 1, down = 1 + control.words % rows;
+  std::vector<float> scales(((rows - 1) / down + 1) * ((columns - 1) / across + 1));
+  for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = 0.001f * static_cast<float>(1 + i % 100);
+  const Grid grid{scales.data(), columns, down, across, static_cast<Weight>(control.jobs % 3)};
+  const std::size_t size = count * weight_bytes(grid.type);
+  Buffer wanted(size);
+  use_instruction_set("portable");
+  if (!words.empty()) dequantize(grid, words.data(), word_bytes, 0, count, wanted.data());
+  for (const char* set : instruction_sets()) {
+    use_instruction_set(set);
+    const auto out = std::make_unique<std::uint8_t[]>(size);
+    const auto bytes = static_cast<std::uint8_t>(word_bytes);
+    const DecodeJob job{in_memory(payload), kSeed, bytes, out.get(), 0, count, true, &grid};
+    const Outcome outcome = decode({&job, 1}, 1);
+    if (static_cast<bool>(outcome) != words.empty()) complain("words and weights disagree", outcome, {});
+    if (!outcome && !std::equal(wanted.begin(), wanted.end(), out.get())) complain("weights differ", outcome, {});
+  }
+}
+
 void try_payload(const Control& control, const Buffer& payload) {
   unsigned word_bytes = payload.size() > 5 ? payload[5] : 1;
   if (word_bytes != 1 && word_bytes != 2 && word_bytes != 4 && word_bytes != 8) word_bytes = 2;
@@ -142,6 +166,9 @@ void try_payload(const Control& control, const Buffer& payload) {
       complain("the reference disagrees", {}, {});
     }
   }
+  const bool indices = word_bytes <= 2 && payload.size() > 4 && payload[4] == 1;
+  if (indices && count != 0 && count <= most && (control.flags & (kOtherSize | kOtherCount)) == 0)
+    try_weights(control, payload, word_bytes, count, whole.empty() ? Buffer{} : whole[0]);
   const std::vector<Buffer> parts = decode_everywhere(control, payload, word_bytes, ranges);
   if (whole.empty()) return;
   for (std::size_t j = 1; j < whole.size(); ++j)

@@ -47,6 +47,8 @@ Fault BlockDecoder::open(const OpenPayload& payload, const std::uint8_t* bytes, 
                          std::uint64_t words, const Target& target) {
   payload_ = &payload;
   target_ = target;
+  words_out_ = target.out;
+  words_from_ = target.first;
   words_ = words;
   steps_ = (words + kStep - 1) / kStep;
   steps_needed_ = target.last == words ? steps_ : (target.last + kStep - 1) / kStep;
@@ -97,8 +99,9 @@ void BlockDecoder::prefetch_target(std::size_t steps) const {
   const std::uint64_t from = std::max<std::uint64_t>(kStep * step_, target_.first);
   const std::uint64_t to = std::min<std::uint64_t>(kStep * (step_ + steps), target_.last);
   if (from >= to) return;
-  const std::uint8_t* line = target_.out + (from - target_.first) * layout_.word_bytes;
-  const std::uint8_t* const end = target_.out + (to - target_.first) * layout_.word_bytes;
+  const std::size_t size = target_.grid != nullptr ? weight_bytes(target_.grid->type) : layout_.word_bytes;
+  const std::uint8_t* line = target_.out + (from - target_.first) * size;
+  const std::uint8_t* const end = target_.out + (to - target_.first) * size;
   for (; line < end; line += 64) __builtin_prefetch(line, 1, 3);
 }
 
@@ -113,8 +116,7 @@ void BlockDecoder::emit_through_scratch(const Run& run, std::size_t step) {
   const std::uint64_t here = kStep * step;
   const std::uint64_t from = std::max(here, target_.first), to = std::min(here + kStep, target_.last);
   if (from < to)
-    std::memcpy(target_.out + (from - target_.first) * layout_.word_bytes, scratch + (from - here) * layout_.word_bytes,
-                (to - from) * layout_.word_bytes);
+    std::memcpy(place(from), scratch + (from - here) * layout_.word_bytes, (to - from) * layout_.word_bytes);
 }
 
 void BlockDecoder::emit_steps(const Run& run, std::size_t from, std::size_t to) {
@@ -125,7 +127,7 @@ void BlockDecoder::emit_steps(const Run& run, std::size_t from, std::size_t to) 
   const std::size_t direct = std::min<std::size_t>(to, std::min<std::size_t>(target_.last / kStep, steps_ - 1));
   if (from < direct) {
     kernels().combine(layout_, symbols_ + kStep * (from - step_), advance(run.planes, from - run.first), direct - from,
-                      target_.out + (kStep * from - target_.first) * layout_.word_bytes);
+                      place(kStep * from));
     from = direct;
   }
   for (; from < to; ++from) emit_through_scratch(run, from);
@@ -143,7 +145,7 @@ Fault BlockDecoder::patch_escapes(std::size_t steps) {
     if (field >= field_limit_) return Fault::escapes;
     const std::uint64_t word = start + places[i];
     if (word < target_.first || word >= target_.last) continue;
-    std::uint8_t* to = target_.out + (word - target_.first) * layout_.word_bytes;
+    std::uint8_t* to = place(word);
     const std::uint64_t value = std::uint64_t{field} << layout_.shift;
     switch (layout_.word_bytes) {  // the field's bits are 0: adding is the same as setting
       case 1: write_le(to, static_cast<std::uint8_t>(read_le<std::uint8_t>(to) + value)); break;
@@ -163,6 +165,18 @@ Fault BlockDecoder::finish() {
 }
 
 Fault BlockDecoder::emit(std::size_t steps) {
+  if (target_.grid == nullptr) return emit_words(steps);
+  const std::uint64_t from = std::max<std::uint64_t>(kStep * step_, target_.first);
+  const std::uint64_t to = std::min<std::uint64_t>(kStep * (step_ + steps), target_.last);
+  words_out_ = indices_;
+  words_from_ = from;
+  if (const Fault fault = emit_words(steps); fault != Fault::none || from >= to) return fault;
+  dequantize(*target_.grid, indices_, layout_.word_bytes, target_.element + from, to - from,
+             target_.out + (from - target_.first) * weight_bytes(target_.grid->type));
+  return Fault::none;
+}
+
+Fault BlockDecoder::emit_words(std::size_t steps) {
   const std::size_t behind = step_ + steps;
   if (stream_.overrun || stream_.next > stream_.end) return Fault::stream;  // steps that read ahead do not check
   if (behind == steps_)

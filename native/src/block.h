@@ -17,11 +17,13 @@ struct OpenPayload {
   std::vector<AliasTable> tables;
 };
 
-// The bytes that a block's words go to: words [first, last) of the block.
+// Where a block's words [first, last) go, or the weights that they stand for.
 struct Target {
   std::uint8_t* out;    // word `first`
   std::uint64_t first;  // within the block
   std::uint64_t last;
+  const Grid* grid;         // null: words go out as they are
+  std::uint64_t element;  // of the matrix, that is word 0 of the block
 };
 
 // Decodes one block. Used for block after block, so that it allocates once.
@@ -49,6 +51,8 @@ class BlockDecoder {
   Fault read_classes(const std::uint8_t* at, std::size_t rows);
   Fault lay_out_planes(const std::uint8_t*& at, const std::uint8_t* end);
   Fault finish();
+  Fault emit_words(std::size_t steps);
+  std::uint8_t* place(std::uint64_t word) const { return words_out_ + (word - words_from_) * layout_.word_bytes; }
   void emit_steps(const Run& run, std::size_t from, std::size_t to);
   void emit_through_scratch(const Run& run, std::size_t step);
   Fault patch_escapes(std::size_t steps);
@@ -56,6 +60,8 @@ class BlockDecoder {
   const OpenPayload* payload_ = nullptr;
   WordLayout layout_{};
   Target target_{};
+  std::uint8_t* words_out_ = nullptr;  // where word `words_from_` goes: to the target, or to indices_
+  std::uint64_t words_from_ = 0;
   std::uint64_t words_ = 0;       // in the block
   std::size_t steps_ = 0;         // in the block
   std::size_t steps_needed_ = 0;  // for the target
@@ -70,6 +76,7 @@ class BlockDecoder {
   std::vector<const AliasTable*> step_tables_;
   RansStream stream_{};
   alignas(64) std::uint8_t symbols_[kChunkSteps * kStep];
+  alignas(64) std::uint8_t indices_[kChunkSteps * kStep * 2];  // of a chunk
 };
 
 }  // namespace regrain

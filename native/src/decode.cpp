@@ -42,6 +42,7 @@ Fault open_job(OpenJob& open) {
   Head& head = open.payload.head;
   if (const Fault fault = read_head(job.payload, job.seed, head); fault != Fault::none) return fault;
   if (head.word_bytes != job.word_bytes) return Fault::word_bytes;
+  if (job.grid != nullptr && head.family != Family::integer) return Fault::family;
   if (job.whole ? job.first != 0 || job.count != head.count : job.first > head.count || job.count > head.count - job.first)
     return job.whole ? Fault::count : Fault::range;
   open.payload.tables.resize(head.tables_count);
@@ -53,6 +54,10 @@ Fault open_job(OpenJob& open) {
   return Fault::none;
 }
 
+std::size_t out_bytes(const DecodeJob& job) {  // of a word
+  return job.grid != nullptr ? weight_bytes(job.grid->type) : job.word_bytes;
+}
+
 void fill_constant(std::uint8_t* out, const std::uint8_t* word, std::size_t word_bytes, std::uint64_t words) {
   if (words == 0) return;
   std::memcpy(out, word, word_bytes);
@@ -61,6 +66,25 @@ void fill_constant(std::uint8_t* out, const std::uint8_t* word, std::size_t word
     std::memcpy(out + done * word_bytes, out, more * word_bytes);
     done += more;
   }
+}
+
+// `count` words that stand plainly, the first of them being word `from` of the payload.
+void put_stored(const DecodeJob& job, const std::uint8_t* words, std::uint64_t from, std::uint64_t count,
+                std::uint8_t* out) {
+  if (job.grid == nullptr)
+    std::memcpy(out, words, count * job.word_bytes);
+  else
+    dequantize(*job.grid, words, job.word_bytes, from, count, out);
+}
+
+void put_constant(const DecodeJob& job, const std::uint8_t* word, std::uint64_t from, std::uint64_t count,
+                  std::uint8_t* out) {
+  if (job.grid == nullptr) return fill_constant(out, word, job.word_bytes, count);
+  std::uint8_t indices[2 * 1024];
+  fill_constant(indices, word, job.word_bytes, 1024);
+  for (std::uint64_t done = 0; done < count; done += 1024)
+    dequantize(*job.grid, indices, job.word_bytes, from + done, std::min<std::uint64_t>(1024, count - done),
+               out + done * out_bytes(job));
 }
 
 // A thread's share: always `lockstep` blocks on the way, a new one for each that is done. Each thread keeps one Worker, so
@@ -137,15 +161,14 @@ class Worker {
     }
     const std::uint64_t start = block * head.block_words, words = head.words_in_block(block);
     const std::uint64_t from = std::max(start, job.first), to = std::min(start + words, job.first + job.count);
-    std::uint8_t* out = job.out + (from - job.first) * head.word_bytes;
+    std::uint8_t* out = job.out + (from - job.first) * out_bytes(job);
     switch (entry.kind) {
-      case BlockKind::stored:
-        std::memcpy(out, bytes + (from - start) * head.word_bytes, (to - from) * head.word_bytes);
-        return false;
-      case BlockKind::constant: fill_constant(out, bytes, head.word_bytes, to - from); return false;
+      case BlockKind::stored: put_stored(job, bytes + (from - start) * head.word_bytes, from, to - from, out); return false;
+      case BlockKind::constant: put_constant(job, bytes, from, to - from, out); return false;
       case BlockKind::coded: break;
     }
-    const Fault fault = member.decoder.open(open.payload, bytes, entry, words, {out, from - start, to - start});
+    const Target target{out, from - start, to - start, job.grid, start};
+    const Fault fault = member.decoder.open(open.payload, bytes, entry, words, target);
     if (fault != Fault::none) fail(member, fault, log);
     return fault == Fault::none;
   }
@@ -224,7 +247,7 @@ std::uint64_t decode_symbols(const std::uint8_t* payload, std::size_t size, std:
       const BlockEntry& entry = open.head.blocks[block + k];
       const std::uint64_t words = open.head.words_in_block(block + k);
       if (entry.kind != BlockKind::coded ||
-          decoders[k].open(open, payload + entry.offset, entry, words, {nullptr, 0, words}) != Fault::none)
+          decoders[k].open(open, payload + entry.offset, entry, words, {nullptr, 0, words, nullptr, 0}) != Fault::none)
         return 0;
       work[k] = decoders[k].work();
       work[k].symbols = symbols + (block + k) * kMaxBlockWords;

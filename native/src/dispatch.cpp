@@ -1,6 +1,9 @@
 // Which kernels run: the best set that the machine has, unless a test or a bench asks for another.
 #include <atomic>
 #include <cstring>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "isa/kernels.h"
 #include "regrain/codec.h"
@@ -8,12 +11,20 @@
 namespace regrain {
 namespace {
 
+#if defined(__x86_64__)
+bool has_f16c() {  // older compilers' __builtin_cpu_supports does not know it
+  unsigned eax, ebx, ecx = 0, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 std::vector<const Kernels*> available() {
   std::vector<const Kernels*> sets = {&kPortableKernels};
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-      __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul")) {
+      __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul") &&
+      has_f16c()) {
     sets.push_back(&kAvx2Kernels);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd") &&

@@ -33,6 +33,39 @@ def decode_file_range(
     first: int,
     threads: int,
 ) -> tuple[int, int | None, str] | None: ...
+def dequantize(
+    indices: numpy.typing.NDArray[numpy.signedinteger],
+    grid: tuple[numpy.typing.NDArray[numpy.float32], int, int, int, int, int],
+    first: int,
+    out: numpy.typing.NDArray[numpy.uint8],
+) -> None: ...
+def decode_weights(
+    jobs: Sequence[
+        tuple[
+            numpy.typing.NDArray[numpy.uint8] | bytes | memoryview,
+            int,
+            int,
+            tuple[numpy.typing.NDArray[numpy.float32], int, int, int, int, int],
+            int,
+            numpy.typing.NDArray[numpy.uint8],
+        ]
+    ],
+    threads: int,
+) -> tuple[int, int | None, str] | None: ...
+def decode_weights_file(
+    file: int,
+    jobs: Sequence[
+        tuple[
+            tuple[int, int],
+            int,
+            int,
+            tuple[numpy.typing.NDArray[numpy.float32], int, int, int, int, int],
+            int,
+            numpy.typing.NDArray[numpy.uint8],
+        ]
+    ],
+    threads: int,
+) -> tuple[int, int | None, str] | None: ...
 def encode(
     words: numpy.typing.NDArray[numpy.unsignedinteger],
     out: numpy.typing.NDArray[numpy.uint8],
@@ -51,6 +84,18 @@ def allocate(sizes: Sequence[int]) -> list[numpy.typing.NDArray[numpy.uint8]]: .
 def instruction_sets() -> list[str]: ...
 def use_instruction_set(name: str) -> bool: ...
 def instruction_set() -> str: ...
+def round_with_feedback(
+    weights: numpy.typing.NDArray[numpy.float32],
+    scales: numpy.typing.NDArray[numpy.float32],
+    cell_rows: int,
+    cell_columns: int,
+    column_factor: numpy.typing.NDArray[numpy.float32] | None,
+    row_factor: numpy.typing.NDArray[numpy.float32] | None,
+    weight_rows: numpy.typing.NDArray[numpy.float32],
+    weight_columns: numpy.typing.NDArray[numpy.float32],
+    dead_zone: float,
+    indices: numpy.typing.NDArray[numpy.int16],
+) -> float: ...
 def decode_symbols(
     payload: numpy.typing.NDArray[numpy.uint8] | bytes | memoryview,
     seed: int,

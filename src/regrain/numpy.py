@@ -1,7 +1,8 @@
 """safetensors.numpy's functions, for artifacts and plain files alike: change one import.
 
 bfloat16 and the float8 types come as those of ml_dtypes. What `save_file` writes is an artifact: smaller, and
-read back bit for bit by `load_file`. Any checksum that fails raises regrain.CorruptArtifactError.
+read back bit for bit by `load_file`. Of a lossy artifact come dense weights in the original's type. Any checksum that
+fails raises regrain.CorruptArtifactError.
 """
 
 from __future__ import annotations

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from regrain.codecs.quantized import read_front, read_indices
 from regrain.kernels import reference
+from regrain.kernels.reference_quantized import OCTAVE, decode_quantized
 from regrain.kernels.reference_tables import buckets
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
-EXAMPLE = DOCUMENT.read_text("utf-8").partition("## 5. A worked example")[2]
+EXAMPLE = DOCUMENT.read_text("utf-8").partition("## 5. A worked example")[2].partition("\n## 6.")[0]
+QUANTIZED = DOCUMENT.read_text("utf-8").partition("## 8. A worked example")[2]
 
 
 def row(name):
@@ -18,9 +21,9 @@ def row(name):
     return [cell.strip(" `") for cell in line[1].split("|")]
 
 
-def payload():
+def payload(example=EXAMPLE):
     data = bytearray()
-    for line in re.findall(r"^[0-9a-f]{4}  .*$", EXAMPLE, re.MULTILINE):
+    for line in re.findall(r"^[0-9a-f]{4}  .*$", example, re.MULTILINE):
         offset, bytes_ = line[:4], line[6:53]
         assert int(offset, 16) == len(data)
         data += bytes.fromhex(bytes_)
@@ -57,3 +60,37 @@ def test_the_example_states_exponents_raw_bits_and_buckets():
     for b, (threshold, symbol_a, offset_a, symbol_b, offset_b) in enumerate(buckets(table.freq)):
         second = [str(symbol_b), str(offset_b)] if threshold < 16 else ["", ""]
         assert row(f"{b} ") == [str(threshold), str(symbol_a), str(offset_a), *second]
+
+
+def cells(name):
+    """Both rows of a table of the second example: its column of that name, a list of words each."""
+    table = re.search(rf"^\| row [^\n]*\| {name} [^\n]*\n[^\n]*\n((?:\|.*\n)+)", QUANTIZED, re.MULTILINE)
+    heads = [head.strip() for head in table[0].splitlines()[0].split("|")]
+    rows = [
+        line.split("|")[heads.index(name)].strip(" `").replace("\N{MINUS SIGN}", "-").split()
+        for line in table[1].splitlines()
+    ]
+    assert len(rows) == 2
+    return rows
+
+
+def test_the_quantized_example_decodes_to_its_weights():
+    data, seed = payload(QUANTIZED), reference.crc32c(b"w")
+    assert f"seed(w) = {seed:08x}" in QUANTIZED
+    assert f"The payload, {len(data)} bytes" in QUANTIZED
+    found = decode_quantized(data, seed=seed)
+    assert found.cell == (1, 3)
+    assert found.indices.tolist() == [[int(cell) for cell in line] for line in cells("indices")]
+    assert found.codes.tolist() == [[int(cell) for cell in line] for line in cells("codes")]
+    assert found.words.tolist() == [[int(cell, 16) for cell in line] for line in cells("words")]
+    weights = (found.words.astype(np.uint32) << 16).view(np.float32)
+    assert weights.tolist() == [[float(cell) for cell in line] for line in cells("weights")]
+    scales = np.ldexp(OCTAVE[found.codes % 8], found.codes // 8)
+    np.testing.assert_allclose(scales, [[float(cell) for cell in line] for line in cells("scales")], rtol=1e-7)
+    front = read_front(lambda start, count: data[start : start + count], len(data), seed=seed)
+    assert read_indices(np.frombuffer(data, np.uint8), front, seed=seed).tolist() == found.indices.reshape(-1).tolist()
+
+
+def test_the_document_states_the_octave():
+    stated = re.search(r"^T, as float32: (.*)$", DOCUMENT.read_text("utf-8"), re.MULTILINE)[1].split()
+    assert [int(word, 16) for word in stated] == OCTAVE.view(np.uint32).tolist()

@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "regrain/grid.h"
+
 namespace regrain {
 
 inline constexpr std::size_t kStep = 64;                // words a step: one for each rANS state
@@ -124,6 +126,7 @@ struct DecodeJob {
   std::uint64_t first = 0;
   std::uint64_t count = 0;
   bool whole = true;  // the payload must hold exactly `count` words
+  const Grid* grid = nullptr;  // if any, the words are signed indices, and `out` is for their weights
 };
 // Decodes all jobs, threaded over their blocks. On a fault the contents of `out` are unspecified.
 Outcome decode(std::span<const DecodeJob> jobs, unsigned threads);

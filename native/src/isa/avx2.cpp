@@ -10,8 +10,10 @@ namespace {
 
 #include "combine.h"
 #include "crc_x86.h"
+#include "dequantize.h"
 #include "rans_scalar.h"
 #include "survey.h"
+#include "feedback.h"
 
 struct Avx2 {
   static constexpr int kVectorBytes = 32;
@@ -86,6 +88,34 @@ struct Avx2 {
       const __m256i four = _mm256_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(from + 4 * h)));
       const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(four, byte_of), bit_of), bit_of);
       _mm256_store_si256(reinterpret_cast<__m256i*>(out + 32 * h), _mm256_and_si256(set, _mm256_set1_epi8(1)));
+    }
+  }
+  template <Weight Type, int IndexBytes>
+  static void weights16(const std::uint8_t* indices, float scale, std::uint8_t* out) {
+    const __m256 scales = _mm256_set1_ps(scale);
+    __m256 weights[2];
+    for (int h = 0; h < 2; ++h) {
+      const __m256i wide =
+          IndexBytes == 1 ? _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(indices + 8 * h)))
+                          : _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(indices + 16 * h)));
+      weights[h] = _mm256_mul_ps(_mm256_cvtepi32_ps(wide), scales);
+    }
+    if constexpr (Type == Weight::f32) {
+      _mm256_storeu_ps(reinterpret_cast<float*>(out), weights[0]);
+      _mm256_storeu_ps(reinterpret_cast<float*>(out + 32), weights[1]);
+    } else if constexpr (Type == Weight::bf16) {
+      __m256i halves[2];
+      for (int h = 0; h < 2; ++h) {
+        const __m256i bits = _mm256_castps_si256(weights[h]);
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        halves[h] = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(_mm256_set1_epi32(0x7FFF), odd)), 16);
+      }
+      const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves[0], halves[1]), 0xD8);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), packed);
+    } else {
+      for (int h = 0; h < 2; ++h)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * h),
+                         _mm256_cvtps_ph(weights[h], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     }
   }
 };
@@ -309,6 +339,6 @@ struct Avx2Steps {
 
 const Kernels kAvx2Kernels = {
     "avx2", 2, crc32c_folded<FoldXmm>, rans_decode<Avx2Steps>, combine<Avx2>, find_symbol<Avx2>, split<Avx2>, count_fields<Avx2>, rank_fields<Avx2>,
-    assign_rows<Avx2>, rans_encode};
+    assign_rows<Avx2>, rans_encode, dequantize<Avx2>, subtract_rows, round_row};
 
 }  // namespace regrain

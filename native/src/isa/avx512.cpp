@@ -14,8 +14,10 @@ namespace {
 
 #include "combine.h"
 #include "crc_x86.h"
+#include "dequantize.h"
 #include "rans_scalar.h"
 #include "survey.h"
+#include "feedback.h"
 
 struct Avx512 {
   static constexpr int kVectorBytes = 64;
@@ -61,6 +63,27 @@ struct Avx512 {
     std::uint64_t mask;
     std::memcpy(&mask, from, 8);
     _mm512_store_si512(out, _mm512_maskz_set1_epi8(mask, 1));
+  }
+  template <Weight Type, int IndexBytes>
+  static void weights16(const std::uint8_t* indices, float scale, std::uint8_t* out) {
+    const __m512i wide =
+        IndexBytes == 1 ? _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(indices)))
+                        : _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(indices)));
+    const __m512 weights = _mm512_mul_ps(_mm512_cvtepi32_ps(wide), _mm512_set1_ps(scale));
+    if constexpr (Type == Weight::f32) {
+      _mm512_storeu_ps(out, weights);
+    } else {
+      __m256i halves;
+      if constexpr (Type == Weight::f16) {
+        halves = _mm512_cvtps_ph(weights, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      } else {
+        const __m512i bits = _mm512_castps_si512(weights);
+        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+        const __m512i half_up = _mm512_add_epi32(_mm512_set1_epi32(0x7FFF), odd);
+        halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(bits, half_up), 16));
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), halves);
+    }
   }
 };
 
@@ -213,6 +236,6 @@ struct Avx512Steps {
 
 const Kernels kAvx512Kernels = {
     "avx512", 4, crc32c_folded<FoldZmm>, rans_decode<Avx512Steps>, combine<Avx512>, find_symbol<Avx512>, split<Avx512>, count_fields<Avx512>, rank_fields<Avx512>,
-    assign_rows<Avx512>, rans_encode};
+    assign_rows<Avx512>, rans_encode, dequantize<Avx512>, subtract_rows, round_row};
 
 }  // namespace regrain

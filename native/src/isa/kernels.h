@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "../alias.h"
+#include "regrain/grid.h"
 
 namespace regrain {
 
@@ -81,6 +82,14 @@ struct Kernels {
   // Encodes backwards; the stream grows down from `next`, which needs 64 bytes below for each step and 64 more.
   std::uint8_t* (*rans_encode)(const EncoderTable* const* tables, const std::uint8_t* symbols, std::size_t steps,
                                std::uint16_t* states, std::uint8_t* next);
+  // Element i of `count` has scales[(skip + i) / run]; skip < run. See `dequantize` in regrain/grid.h.
+  void (*dequantize)(Weight type, const std::uint8_t* indices, std::size_t index_bytes, const float* scales,
+                     std::uint64_t run, std::uint64_t skip, std::uint64_t count, std::uint8_t* out);
+  // isa/feedback.h
+  void (*subtract_rows)(float* target, const float* rows, std::size_t columns, const float* factor, std::size_t stride,
+                        std::size_t count);
+  void (*round_row)(const float* wanted, float* target, const float* steps, std::size_t columns, const float* factor,
+                    float dead_zone, std::int16_t* indices, float* error);
 };
 
 extern const Kernels kPortableKernels;

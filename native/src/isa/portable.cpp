@@ -7,9 +7,11 @@ namespace regrain {
 namespace {
 
 #include "combine.h"
+#include "dequantize.h"
 #include "rans_encode.h"
 #include "rans_scalar.h"
 #include "survey.h"
+#include "feedback.h"
 
 struct Portable {
   static constexpr int kVectorBytes = 16;
@@ -66,6 +68,10 @@ struct Portable {
   }
   static void spread1(const std::uint8_t* from, std::uint8_t* out) {
     for (std::size_t i = 0; i < kStep; ++i) out[i] = from[i / 8] >> (i % 8) & 1;
+  }
+  template <Weight Type, int IndexBytes>
+  static void weights16(const std::uint8_t* indices, float scale, std::uint8_t* out) {
+    weights_one_by_one<Type, IndexBytes>(indices, scale, 16, out);
   }
 };
 
@@ -134,6 +140,6 @@ std::uint32_t crc32c_sliced(std::uint32_t crc, const std::uint8_t* data, std::si
 
 const Kernels kPortableKernels = {
     "portable", 1, crc32c_sliced, rans_decode<PortableSteps>, combine<Portable>, find_symbol<Portable>, split<Portable>, count_fields<Portable>, rank_fields<Portable>,
-    assign_rows<Portable>, rans_encode};
+    assign_rows<Portable>, rans_encode, dequantize<Portable>, subtract_rows, round_row};
 
 }  // namespace regrain

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,17 @@ from numpy.typing import NDArray
 from regrain import kernels
 from regrain.artifact.checksum import checksum, seed_of
 from regrain.artifact.container import Container, name_file
+from regrain.artifact.deflated import inflate
+from regrain.artifact.grids import Grids
 from regrain.artifact.header import MAX_HEADER, Entry, Header, parse_header, parse_json
-from regrain.artifact.manifest import Coded, Manifest, Tied
+from regrain.artifact.manifest import DATA_NAME, INDEX_NAME, Coded, Gridded, Kept, Manifest, Tied
 from regrain.artifact.manifest_reader import find_tensors, parse_manifest
-from regrain.codecs import CODECS, FloatPlanes, IntegerPlanes
+from regrain.artifact.packed_index import check_packed, parse_index
+from regrain.artifact.part import Part, check_crc, corrupt
+from regrain.codecs import CODECS, FloatPlanes, IntegerPlanes, quantized
 from regrain.codecs.pay import payload_count
-from regrain.core.descriptor import Coder, Scheme, WeightDescriptor
+from regrain.codecs.quantized import Quantized
+from regrain.core.descriptor import Coder, Quantizer, Scheme, WeightDescriptor
 from regrain.core.dtypes import DTYPES, Bytes, word_dtype
 from regrain.core.errors import CorruptArtifactError
 from regrain.kernels.fault import PayloadFault
@@ -39,17 +43,6 @@ Job = tuple[str, Bytes]
 
 
 _WORD = {name: word_dtype(DTYPES[name]) for name, codec in CODECS.items() if codec.coder is Coder.RANS}
-
-
-class Part(NamedTuple):
-    """Where the bytes of a tensor are: `owner` is the tensor that has them, itself or the one it is tied to."""
-
-    owner: str
-    start: int  # in the file
-    stop: int
-    seed: int
-    word: np.dtype[np.unsignedinteger[Any]] | None  # None for raw bytes
-    crc: int  # of raw bytes
 
 
 def _naming_its_file(method: Callable[Concatenate[Artifact, P], R]) -> Callable[Concatenate[Artifact, P], R]:
@@ -73,15 +66,28 @@ class Artifact:
         self.container = container
         self.label = container.label
         self.manifest: Manifest = parse_manifest(container.header)
-        self.tensors: dict[str, Entry] = find_tensors(self.manifest, container.header)
+        self.tensors: dict[str, Entry] = {}
+        if self.manifest.packed:
+            self._open_packed()
+        else:
+            self.tensors = find_tensors(self.manifest, container.header)
         self._parts: dict[str, Part] = {}
         self._checked: set[str] = set()
+        self._grids = Grids(container)
+
+    def _open_packed(self) -> None:
+        header = self.container.header
+        check_packed(header)
+        text = inflate(self.container, INDEX_NAME, MAX_HEADER)
+        records, self.tensors = parse_index(text, self._read_original(), header.entries[DATA_NAME])
+        self.manifest = replace(self.manifest, tensors=records)
 
     @_naming_its_file
     def read(self, jobs: Sequence[Job], threads: int) -> None:
         """See WeightFile.read. Every block and every raw tensor is checked before its bytes are used."""
         coded: list[tuple[int, int, NDArray[np.unsignedinteger[Any]], int]] = []
         kept: list[tuple[Part, Bytes]] = []
+        gridded: list[tuple[Part, Bytes]] = []
         owners: list[str] = []
         records, tensors, first = self.manifest.tensors, self.tensors, self.container.header.data_start
         for name, out in jobs:
@@ -93,7 +99,7 @@ class Artifact:
                 coded.append((first + start, stop - start, out.view(_WORD[record.dtype]), seed_of(name)))
                 owners.append(name)
             else:
-                kept.append((self.part(name), out))
+                (kept if isinstance(record, Kept) else gridded).append((self.part(name), out))
         try:
             if self.container.file is not None:
                 kernels.decode_file(self.container.file, coded, threads)
@@ -101,13 +107,14 @@ class Artifact:
                 data = self.container.data
                 kernels.decode_many([(data[at : at + size], out, seed) for at, size, out, seed in coded], threads)
         except PayloadFault as fault:
-            raise self.corrupt(fault, owners[fault.job]) from None
+            raise corrupt(fault, owners[fault.job]) from None
         if threads > 1 and sum(out.size for _, out in kept) > PIECE:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(self._copy, kept))
         else:
             for job in kept:
                 self._copy(job)
+        self._grids.read([(part, 0, out) for part, out in gridded], threads)
 
     def _copy(self, job: tuple[Part, Bytes]) -> None:
         part, out = job
@@ -122,6 +129,9 @@ class Artifact:
     def read_range(self, name: str, first: int, out: Bytes, threads: int) -> None:
         """See WeightFile.read_range. The checksum of a raw tensor covers all of it: it is checked once."""
         part = self.part(name)
+        if part.gridded is not None:
+            self._grids.read([(part, first, out)], threads)
+            return
         if part.word is None:
             if part.owner not in self._checked:
                 self.check_raw(name)
@@ -146,7 +156,24 @@ class Artifact:
                 size = part.stop - part.start
                 kernels.decode_file_range(file, part.start, size, words, seed=part.seed, first=first, threads=threads)
         except PayloadFault as fault:
-            raise self.corrupt(fault, part.owner) from None
+            raise corrupt(fault, part.owner) from None
+
+    def exact(self, name: str) -> bool:
+        """Whether a tensor has every bit of the original's."""
+        record = self.manifest.tensors[self.part(name).owner]
+        return isinstance(record, Coded | Kept) and not record.changed
+
+    @_naming_its_file
+    def steps(self, name: str, first: int, count: int) -> NDArray[np.float32] | None:
+        """The scales of elements `first` to `first + count`, None of a tensor that is not quantized."""
+        part = self.part(name)
+        return None if part.gridded is None else self._grids.steps(part, first, count)
+
+    @_naming_its_file
+    def quantized(self, name: str, threads: int) -> Quantized | None:
+        """See WeightFile.quantized."""
+        part = self.part(name)
+        return None if part.gridded is None else self._grids.quantized(part, threads)
 
     def check_raw(self, name: str) -> None:
         """Raise CorruptArtifactError unless a raw tensor has its checksum."""
@@ -168,9 +195,11 @@ class Artifact:
             part = self.part(record.to)
         else:
             _, _, start, stop = self.tensors[name]
-            word, crc = (_WORD[record.dtype], 0) if isinstance(record, Coded) else (None, record.crc)
+            word = _WORD[record.dtype] if isinstance(record, Coded) else None
+            crc = record.crc if isinstance(record, Kept) else 0
+            gridded = record if isinstance(record, Gridded) else None
             first = self.container.header.data_start
-            part = Part(name, first + start, first + stop, seed_of(name), word, crc)
+            part = Part(name, first + start, first + stop, seed_of(name), word, crc, gridded)
         self._parts[name] = part
         return part
 
@@ -188,8 +217,7 @@ class Artifact:
     @_naming_its_file
     def original(self) -> Header:
         """The original file's header; it must agree with the manifest on every name, dtype and shape."""
-        text = self._inflate(self.manifest.header, min(MAX_HEADER, self.manifest.model_bytes))
-        header = parse_header(text, self.manifest.model_bytes - 8 - len(text))
+        header = self._read_original()
         if header.entries.keys() != self.tensors.keys():
             odd = min(header.entries.keys() ^ self.tensors.keys())
             raise CorruptArtifactError("tensor must be in both the original header and the manifest", tensor=odd)
@@ -201,11 +229,15 @@ class Artifact:
                 )
         return header
 
+    def _read_original(self) -> Header:
+        text = inflate(self.container, self.manifest.header, min(MAX_HEADER, self.manifest.model_bytes))
+        return parse_header(text, self.manifest.model_bytes - 8 - len(text))
+
     @cached_property
     @_naming_its_file
     def receipt(self) -> dict[str, object]:
         """What was done, as the writer recorded it."""
-        receipt = parse_json(self._inflate(self.manifest.receipt, MAX_HEADER), "receipt")
+        receipt = parse_json(inflate(self.container, self.manifest.receipt, MAX_HEADER), "receipt")
         if not isinstance(receipt, dict):
             raise CorruptArtifactError(f"receipt must be a JSON object, not {type(receipt).__name__}")
         return receipt
@@ -214,42 +246,23 @@ class Artifact:
         """What the artifact says of one tensor."""
         record, entry = self.manifest.tensors[name], self.tensors[name]
         owner = self.manifest.tensors[record.to] if isinstance(record, Tied) else record
-        coder = Coder.RANS if isinstance(owner, Coded) else Coder.RAW
+        coder = Coder.RAW if isinstance(owner, Kept) else Coder.RANS
         stages = CODECS[entry.dtype].stages if coder is Coder.RANS else ("checksum", "copy")
+        quantizer, cell = Quantizer.NONE, None
+        if isinstance(owner, Gridded):
+            quantizer, cell = Quantizer.of(owner.cell, *quantized.matrix_shape(owner.shape)), owner.cell
+            stages = quantized.STAGES
         return WeightDescriptor(
             name=name,
             dtype=entry.dtype,
             shape=entry.shape,
-            granularity=record.granularity,
-            scheme=Scheme(Coder.TIED if isinstance(record, Tied) else coder),
+            granularity=owner.granularity if isinstance(owner, Gridded) else record.granularity,
+            scheme=Scheme(Coder.TIED if isinstance(record, Tied) else coder, quantizer=quantizer, cell=cell),
             stages=stages,
             tied=record.to if isinstance(record, Tied) else None,
             dynamic=record.dynamic,
         )
 
-    def _inflate(self, name: str, most: int) -> bytes:
-        start, stop = self.container.place(self.container.header.entries[name])
-        stored = self.container.read(start, stop - start)
-        crc = checksum(seed_of(name), stored[4:])
-        if stored[:4] != struct.pack("<I", crc):
-            raise CorruptArtifactError(f"checksum must be {stored[3::-1].hex()}, not {crc:08x}", tensor=name)
-        inflater = zlib.decompressobj()
-        try:
-            text = inflater.decompress(stored[4:], most + 1)
-        except zlib.error as error:
-            raise CorruptArtifactError(f"payload must be a zlib stream: {error}", tensor=name) from None
-        if len(text) > most:
-            raise CorruptArtifactError(f"payload must inflate to at most {most} bytes", tensor=name)
-        if not inflater.eof or inflater.unused_data:
-            raise CorruptArtifactError("payload must be one whole zlib stream", tensor=name)
-        return text
-
-    def corrupt(self, fault: PayloadFault, name: str) -> CorruptArtifactError:
-        """The error of a payload, with the tensor's name."""
-        return CorruptArtifactError(fault.reason, tensor=name, block=fault.block)
-
-
-def check_crc(part: Part, crc: int) -> None:
-    """Raise CorruptArtifactError unless `crc` is the checksum of a raw tensor."""
-    if crc != part.crc:
-        raise CorruptArtifactError(f"checksum must be {part.crc:08x}, not {crc:08x}", tensor=part.owner, block=0)
+    def stored_bytes(self, name: str) -> int:
+        """Bytes that a tensor takes in the file; 0 for a tied one."""
+        return 0 if isinstance(self.manifest.tensors[name], Tied) else self.tensors[name].nbytes

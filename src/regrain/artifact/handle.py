@@ -18,6 +18,7 @@ from regrain.artifact.layout import find_weights
 from regrain.artifact.reader import WeightFile, open  # noqa: A004 - regrain.open
 from regrain.artifact.slicing import Index, narrow
 from regrain.artifact.threads import resolve_threads
+from regrain.codecs.quantized import Quantized
 from regrain.core.descriptor import WeightDescriptor
 from regrain.core.dtypes import BITS, DTYPES, Bytes
 from regrain.core.errors import UnsupportedModelError
@@ -73,6 +74,14 @@ class Handle(Generic[T]):
         data = fresh(_bytes(entry))
         file.read([(name, data)], self._threads)
         return self._wrap(data, entry.dtype, entry.shape)
+
+    def quantized(self, name: str) -> Quantized | None:
+        """Indices and scale codes of a quantized tensor, decoded; None for a tensor that is not quantized.
+
+        Of a tied tensor, those of the tensor that it is tied to. Raises KeyError for a name that is none.
+        """
+        file, _ = self._find(name)
+        return file.quantized(name, self._threads)
 
     def get_tensors(self) -> dict[str, T]:
         """Every tensor."""

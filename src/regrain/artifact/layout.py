@@ -12,6 +12,8 @@ from regrain.core.errors import CorruptArtifactError, OutputExistsError, Unsuppo
 PLAIN = ".safetensors"
 ARTIFACT = ".regrain.safetensors"
 INDEX = ".safetensors.index.json"
+MEASUREMENTS = ".regrain"
+"""The folder beside a model that planning keeps measurements in: no part of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _directory(root: Path) -> Layout:
     weights: list[str] = []
     others: list[str] = []
     for folder, folders, files in os.walk(root, onerror=_raise):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name != MEASUREMENTS)
         for name in folders:
             if os.path.islink(os.path.join(folder, name)):
                 raise UnsupportedModelError(

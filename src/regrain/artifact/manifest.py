@@ -7,34 +7,48 @@ from typing import NamedTuple
 
 from regrain.artifact.header import Header, canonical_json
 from regrain.artifact.seal import BLANK
-from regrain.core.descriptor import Coder
+from regrain.core.descriptor import Cell, Coder
 from regrain.core.granularity import Granularity
 
 KEY = "regrain"
 FORMAT = 1
-READER = 1
-"""The version of this reader: an artifact names the oldest one that understands it."""
+PACKED = 2
+"""The format of packed artifacts. Each format is also the version of the oldest reader that understands it."""
+
+READER = 2
+"""The version of this reader."""
 
 SUFFIX = ".regrain"
 HEADER_NAME = "regrain.header"
 RECEIPT_NAME = "regrain.receipt"
+DATA_NAME = "regrain.data"
+INDEX_NAME = "regrain.index"
+"""The last two are of packed artifacts, whose entries are these four alone: no tensor's name can meet theirs."""
 
 
 class Coded(NamedTuple):
-    """A tensor whose payload is the entry NAME + suffix. `dtype` and `shape` are the original's."""
+    """A tensor whose payload is the entry NAME + suffix. `dtype` and `shape` are the original's.
+
+    `changed`: its values are not the original's.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     granularity: Granularity = Granularity.FINE
     dynamic: bool = False
+    changed: bool = False
 
 
 class Kept(NamedTuple):
-    """A tensor kept as the entry NAME. `crc` is the CRC-32C of le32(crc32c(name)), le32(0) and its bytes."""
+    """A tensor kept as the entry NAME. `crc` is the CRC-32C of le32(crc32c(name)), le32(0) and its bytes.
+
+    `changed`: its values are not the original's.
+    """
 
     crc: int
     granularity: Granularity = Granularity.FINE
     dynamic: bool = False
+    changed: bool = False
 
 
 class Tied(NamedTuple):
@@ -45,12 +59,26 @@ class Tied(NamedTuple):
     dynamic: bool = False
 
 
-Record = Coded | Kept | Tied
+class Gridded(NamedTuple):
+    """A quantized tensor of a packed artifact: indices on a grid of scales, each for a `cell` of (rows, columns)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    cell: Cell
+    granularity: Granularity
+    dynamic: bool = False
+
+
+Record = Coded | Kept | Tied | Gridded
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artifact says of itself. `model_bytes` and `model_sha256` are those of the original file."""
+    """What an artifact says of itself. `model_bytes` and `model_sha256` are those of the original file.
+
+    `restored` is the SHA-256 of the file that restoring writes, as long as the original: None in artifacts that are not
+    packed, where it is the original itself. The tensors of packed ones stand in their index.
+    """
 
     tensors: dict[str, Record]
     model_bytes: int
@@ -58,6 +86,22 @@ class Manifest:
     suffix: str = SUFFIX
     header: str = HEADER_NAME
     receipt: str = RECEIPT_NAME
+    restored: str | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether all tensors share one entry."""
+        return self.restored is not None
+
+    @property
+    def restored_sha256(self) -> str:
+        """The SHA-256 of the file that restoring writes."""
+        return self.restored or self.model_sha256
+
+    @property
+    def lossless(self) -> bool:
+        """Whether restoring writes the original."""
+        return self.restored_sha256 == self.model_sha256
 
     @property
     def reserved(self) -> tuple[str, str]:
@@ -74,12 +118,16 @@ class Manifest:
 
 def manifest_text(manifest: Manifest) -> str:
     """The canonical JSON of a manifest. Its "crc" is blank: the seal of the header that it goes into."""
+    model = {"bytes": manifest.model_bytes, "sha256": manifest.model_sha256}
+    if manifest.packed:
+        fields = {"crc": BLANK, "format": PACKED, "model": model, "reader": PACKED, "restored": manifest.restored}
+        return canonical_json(fields).decode("ascii")
     document: dict[str, object] = {
         "crc": BLANK,
         "format": FORMAT,
         "header": manifest.header,
-        "model": {"bytes": manifest.model_bytes, "sha256": manifest.model_sha256},
-        "reader": READER,
+        "model": model,
+        "reader": FORMAT,
         "receipt": manifest.receipt,
         "tensors": {name: record_json(record) for name, record in manifest.tensors.items()},
     }

@@ -23,6 +23,7 @@ from regrain.artifact.manifest import (
     FORMAT,
     HEADER_NAME,
     KEY,
+    PACKED,
     READER,
     RECEIPT_NAME,
     SUFFIX,
@@ -41,10 +42,11 @@ from regrain.core.errors import CorruptArtifactError, UnsupportedArtifactError
 from regrain.core.granularity import Granularity
 
 _FIELDS = frozenset({"crc", "format", "header", "model", "reader", "receipt", "tensors"})
-_FLAGS = frozenset({"granularity", "dynamic"})
+_PACKED_FIELDS = frozenset({"crc", "format", "model", "reader", "restored"})
+FLAGS = frozenset({"granularity", "dynamic"})
 _CODED, _KEPT, _TIED = frozenset({"coder", "dtype", "shape"}), frozenset({"coder", "crc"}), frozenset({"tied"})
-_U32 = 2**32 - 1
-_CODABLE = frozenset(name for name, codec in CODECS.items() if codec.coder is Coder.RANS)
+U32 = 2**32 - 1
+CODABLE = frozenset(name for name, codec in CODECS.items() if codec.coder is Coder.RANS)
 _RANS = ("coder", "rans")
 _NOWHERE = Entry("", (), 0, 0)
 
@@ -67,27 +69,36 @@ def parse_manifest(header: Header) -> Manifest:
         document["model"] = unique(document["model"])
         return _manifest(document, _usual_records)
     except ODD:  # anything else, or the reason why it is wrong
-        return _manifest(_object(parse_json(_encode(text), "manifest"), "manifest"), _records)
+        return _manifest(parse_object(parse_json(_encode(text), "manifest"), "manifest"), _records)
 
 
 def _manifest(document: dict[str, object], records: Callable[[object], dict[str, Record]]) -> Manifest:
-    reader = _whole(document.get("reader"), "reader", _U32)
+    reader = whole(document.get("reader"), "reader", U32)
     if reader > READER:
         raise UnsupportedArtifactError(f"artifact needs reader version {reader}, this one is {READER}: upgrade regrain")
-    if document.keys() - {"suffix"} != _FIELDS:
-        odd = sorted(document.keys() ^ _FIELDS)
-        raise CorruptArtifactError(f"manifest must have exactly the fields {sorted(_FIELDS)}; wrong: {brief(odd)}")
-    if document["format"] != FORMAT or type(document["format"]) is not int:
-        raise CorruptArtifactError(f"format must be {FORMAT}, not {brief(document['format'])}")
+    packed = document.get("format") == PACKED
+    fields = _PACKED_FIELDS if packed else _FIELDS
+    if document.keys() - ({} if packed else {"suffix"}) != fields:
+        odd = sorted(document.keys() ^ fields)
+        raise CorruptArtifactError(f"manifest must have exactly the fields {sorted(fields)}; wrong: {brief(odd)}")
+    if document["format"] not in (FORMAT, PACKED) or type(document["format"]) is not int:
+        raise CorruptArtifactError(f"format must be {FORMAT} or {PACKED}, not {brief(document['format'])}")
     if not isinstance(document["crc"], str) or len(document["crc"]) != len(BLANK):
         raise CorruptArtifactError(f"crc must be {len(BLANK)} hexadecimal digits, not {brief(document['crc'])}")
-    model = _object(document["model"], "model")
+    model = parse_object(document["model"], "model")
     if model.keys() != {"bytes", "sha256"}:
         raise CorruptArtifactError(f"model must have exactly bytes and sha256, not {brief(sorted(model))}")
+    if packed:
+        return Manifest(
+            tensors={},
+            model_bytes=whole(model["bytes"], "model bytes", 2**63 - 1),
+            model_sha256=_digest(model["sha256"], "model sha256"),
+            restored=_digest(document["restored"], "restored"),
+        )
     return Manifest(
         tensors=records(document["tensors"]),
-        model_bytes=_whole(model["bytes"], "model bytes", 2**63 - 1),
-        model_sha256=_digest(model["sha256"]),
+        model_bytes=whole(model["bytes"], "model bytes", 2**63 - 1),
+        model_sha256=_digest(model["sha256"], "model sha256"),
         suffix=_reserved(document.get("suffix", SUFFIX), SUFFIX),
         header=_reserved(document["header"], HEADER_NAME),
         receipt=_reserved(document["receipt"], RECEIPT_NAME),
@@ -161,11 +172,11 @@ def _usual_records(pairs: Any) -> dict[str, Record]:
     for name, fields in pairs:
         if len(fields) == 3 and fields[0] == _RANS:
             _, (second, dtype), (third, shape) = fields
-            if second != "dtype" or third != "shape" or dtype not in _CODABLE:
+            if second != "dtype" or third != "shape" or dtype not in CODABLE:
                 raise ValueError
             if not 0 < product(shape) <= MAX_BYTES // 8:
                 parse_shape(shape, DTYPES[dtype].itemsize, name)
-            records[name] = new(Coded, (dtype, tuple(shape), Granularity.FINE, False))
+            records[name] = new(Coded, (dtype, tuple(shape), Granularity.FINE, False, False))
         else:
             records[name] = _record(name, unique(fields))
     if len(records) != len(pairs):
@@ -174,17 +185,17 @@ def _usual_records(pairs: Any) -> dict[str, Record]:
 
 
 def _records(value: object) -> dict[str, Record]:
-    return {name: _record(name, value) for name, value in _object(value, "tensors").items()}
+    return {name: _record(name, value) for name, value in parse_object(value, "tensors").items()}
 
 
 def _record(name: str, value: object) -> Record:
-    fields = _object(value, "tensor's record", name)
-    keys = fields.keys() if _FLAGS.isdisjoint(fields) else fields.keys() - _FLAGS
+    fields = parse_object(value, "tensor's record", name)
+    keys = fields.keys() if FLAGS.isdisjoint(fields) else fields.keys() - FLAGS
     record: Record
     if keys == _CODED and fields["coder"] == Coder.RANS:
         record = _coded(name, fields["dtype"], fields["shape"])
     elif keys == _KEPT and fields["coder"] == Coder.RAW:
-        record = Kept(_whole(fields["crc"], "crc", _U32, name))
+        record = Kept(whole(fields["crc"], "crc", U32, name))
     elif keys == _TIED and isinstance(to := fields["tied"], str):
         record = Tied(to)
     else:
@@ -192,7 +203,7 @@ def _record(name: str, value: object) -> Record:
             f"record must be that of coder {Coder.RANS} or {Coder.RAW} or of a tied tensor, not {brief(fields)}",
             tensor=name,
         )
-    return record if len(keys) == len(fields) else _with_flags(name, record, fields)
+    return record if len(keys) == len(fields) else with_flags(name, record, fields)
 
 
 def _coded(name: str, dtype: object, shape: object) -> Coded:
@@ -205,8 +216,9 @@ def _coded(name: str, dtype: object, shape: object) -> Coded:
     return Coded(kind.name, parse_shape(shape, kind.itemsize, name))
 
 
-def _with_flags(name: str, record: Record, fields: Mapping[str, object]) -> Record:
-    granularity, dynamic = fields.get("granularity", Granularity.FINE), fields.get("dynamic", False)
+def with_flags(name: str, record: Record, fields: Mapping[str, object]) -> Record:
+    """A record with the flags that its JSON has."""
+    granularity, dynamic = fields.get("granularity", record.granularity), fields.get("dynamic", False)
     if not isinstance(granularity, str) or granularity not in tuple(Granularity) or type(dynamic) is not bool:
         raise CorruptArtifactError(
             f"granularity and dynamic must be known, not {brief(granularity)}, {brief(dynamic)}", tensor=name
@@ -214,21 +226,23 @@ def _with_flags(name: str, record: Record, fields: Mapping[str, object]) -> Reco
     return record._replace(granularity=Granularity(granularity), dynamic=dynamic)
 
 
-def _object(value: object, what: str, tensor: str | None = None) -> dict[str, object]:
+def parse_object(value: object, what: str, tensor: str | None = None) -> dict[str, object]:
+    """What must be a JSON object."""
     if not isinstance(value, dict):
         raise CorruptArtifactError(f"{what} must be a JSON object, not {type(value).__name__}", tensor=tensor)
     return value
 
 
-def _whole(value: object, what: str, most: int, tensor: str | None = None) -> int:
+def whole(value: object, what: str, most: int, tensor: str | None = None) -> int:
+    """What must be a whole number from 0 to `most`."""
     if type(value) is not int or not 0 <= value <= most:
         raise CorruptArtifactError(f"{what} must be a whole number from 0 to {most}, not {brief(value)}", tensor=tensor)
     return value
 
 
-def _digest(value: object) -> str:
+def _digest(value: object, what: str) -> str:
     if not isinstance(value, str) or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
-        raise CorruptArtifactError(f"model sha256 must be 64 lower-case hexadecimal digits, not {brief(value)}")
+        raise CorruptArtifactError(f"{what} must be 64 lower-case hexadecimal digits, not {brief(value)}")
     return value
 
 

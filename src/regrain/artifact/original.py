@@ -1,4 +1,4 @@
-"""The original file again, piece by piece, from an artifact."""
+"""The file that an artifact stands for, piece by piece: the original, or the same with the weights that were kept."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrain import kernels
-from regrain.artifact.compressed import PIECE, Artifact, Part
+from regrain.artifact.compressed import PIECE, Artifact
 from regrain.artifact.container import name_file
 from regrain.artifact.header import file_head
-from regrain.core.dtypes import Bytes
+from regrain.artifact.part import Part, corrupt
+from regrain.core.dtypes import DTYPES, Bytes
 from regrain.core.errors import CorruptArtifactError
 from regrain.kernels.fault import PayloadFault
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of the original file: of tensor `name` from its byte `start` on, or of the header where `name` is None.
+    """Bytes of the file: of tensor `name` from its byte `start` on, or of the header where `name` is None.
 
     `data` may be overwritten once the next but one piece is asked for.
     """
@@ -31,13 +32,15 @@ class Piece:
 
 
 def pieces(artifact: Artifact, threads: int) -> Iterator[Piece]:
-    """Every byte of the original file in order, each checked by its checksum before it is given out."""
+    """Every byte of the file in order, each checked by its checksum before it is given out."""
     header = artifact.original
     yield Piece(None, 0, np.frombuffer(file_head(header.text), np.uint8))
     buffers = _Buffers()
     for name in header.entries:
         part = artifact.part(name)
-        if part.word is None:
+        if part.gridded is not None:
+            yield from _dequantized(artifact, name, buffers, threads)
+        elif part.word is None:
             artifact.check_raw(name)
             for start in range(part.start, part.stop, PIECE):
                 out = buffers.take(min(PIECE, part.stop - start))
@@ -70,8 +73,10 @@ def _hash(artifact: Artifact, parts: Iterable[Piece], use: Callable[[Piece], Non
             use(piece)
     if size != manifest.model_bytes:
         raise CorruptArtifactError(f"original file must have {manifest.model_bytes} bytes, not {size}")
-    if digest.hexdigest() != manifest.model_sha256:
-        raise CorruptArtifactError(f"SHA-256 of the original must be {manifest.model_sha256}, not {digest.hexdigest()}")
+    if digest.hexdigest() != manifest.restored_sha256:
+        what = "original" if manifest.lossless else "restored file"
+        found = digest.hexdigest()
+        raise CorruptArtifactError(f"SHA-256 of the {what} must be {manifest.restored_sha256}, not {found}")
 
 
 def _decoded(artifact: Artifact, name: str, part: Part, buffers: _Buffers, threads: int) -> Iterator[Piece]:
@@ -82,13 +87,22 @@ def _decoded(artifact: Artifact, name: str, part: Part, buffers: _Buffers, threa
         else:
             info = kernels.info_file(container.file, part.start, part.stop - part.start, seed=part.seed)
     except PayloadFault as fault:
-        raise artifact.corrupt(fault, name) from None
+        raise corrupt(fault, name) from None
     artifact.check_kind(name, info)
     step = max(1, PIECE // (info.block_words * info.word_bytes)) * info.block_words
     for first in range(0, info.count, step):
         out = buffers.take(min(step, info.count - first) * info.word_bytes)
         artifact.decode_range(part, first, out, threads)
         yield Piece(name, first * info.word_bytes, out)
+
+
+def _dequantized(artifact: Artifact, name: str, buffers: _Buffers, threads: int) -> Iterator[Piece]:
+    entry = artifact.tensors[name]
+    size, nbytes = DTYPES[entry.dtype].itemsize, artifact.original.entries[name].nbytes
+    for start in range(0, nbytes, PIECE):  # whole blocks, for that many bytes hold a multiple of 65536 words
+        out = buffers.take(min(PIECE, nbytes - start))
+        artifact.read_range(name, start // size, out, threads)
+        yield Piece(name, start, out)
 
 
 class _Buffers:

@@ -10,6 +10,7 @@ from regrain.artifact.compressed import Artifact, Job
 from regrain.artifact.container import Container, name_file
 from regrain.artifact.header import Entry, Header
 from regrain.artifact.manifest import is_artifact
+from regrain.codecs.quantized import Quantized
 from regrain.core.descriptor import Coder, Scheme, WeightDescriptor
 from regrain.core.dtypes import DTYPES, Bytes
 from regrain.core.errors import CorruptArtifactError, UnsupportedArtifactError
@@ -41,6 +42,10 @@ class WeightFile(Protocol):
 
     def read_range(self, name: str, first: int, out: Bytes, threads: int) -> None:
         """Fill `out` with the elements of one tensor from element `first` on, reading only what holds them."""
+        ...
+
+    def quantized(self, name: str, threads: int) -> Quantized | None:
+        """Indices and scales of a tensor, None if it is not quantized. Raises KeyError for a name that is none."""
         ...
 
 
@@ -85,3 +90,7 @@ class PlainFile:
         """See WeightFile.read_range."""
         entry = self.tensors[name]
         self.container.read_into(self.container.place(entry)[0] + first * DTYPES[entry.dtype].itemsize, out)
+
+    def quantized(self, name: str, threads: int) -> None:
+        """See WeightFile.quantized: nothing is."""
+        _ = self.tensors[name]

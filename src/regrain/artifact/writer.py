@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
 from regrain.artifact.checksum import checksum, seed_of
+from regrain.artifact.deflated import deflate
 from regrain.artifact.digest import Digest
 from regrain.artifact.header import MAX_HEADER, Entry, canonical_json, compact_json, file_head, header_text
 from regrain.artifact.manifest import (
@@ -62,8 +61,8 @@ def write_artifact(
         header=unused_name(names, HEADER_NAME),
         receipt=unused_name(names, RECEIPT_NAME),
     )
-    body.append(manifest.header, _deflate(manifest.header, source.header.text))
-    body.append(manifest.receipt, _deflate(manifest.receipt, canonical_json(_receipt(source, body, version))))
+    body.append(manifest.header, deflate(manifest.header, source.header.text))
+    body.append(manifest.receipt, deflate(manifest.receipt, canonical_json(_receipt(source, body, version))))
     text = seal(header_text(body.entries, {KEY: manifest_text(manifest)}, capacity))
     if len(text) > capacity:
         raise AssertionError(f"header of {len(text)} bytes must fit in the {capacity} that were reserved")
@@ -147,15 +146,13 @@ class _Body:
 
 
 def _encode(name: str, entry: Entry, data: Bytes, other: str | None, threads: int) -> Bytes | Tied | None:
-    if other is not None:
-        return Tied(other)
+    return encode_lossless(name, entry, data, threads) if other is None else Tied(other)
+
+
+def encode_lossless(name: str, entry: Entry, data: Bytes, threads: int) -> Bytes | None:
+    """The payload of a tensor; None if it does not pay."""
     words = data.view(word_dtype(DTYPES[entry.dtype]))
     return CODECS[entry.dtype].encode(words, entry.shape, seed=seed_of(name), threads=threads)
-
-
-def _deflate(name: str, text: bytes) -> bytes:
-    stream = zlib.compress(text, 9)
-    return struct.pack("<I", checksum(seed_of(name), stream)) + stream
 
 
 def _receipt(source: Source, body: _Body, version: str) -> dict[str, object]:

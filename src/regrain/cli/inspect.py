@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from regrain.cli.options import ArtifactPath, Everything, Json
 
 if TYPE_CHECKING:
+    from regrain.core.descriptor import Scheme
     from regrain.pipelines.inspect import Inspection
     from regrain.pipelines.sizes import TensorSize
 
@@ -32,11 +33,8 @@ def _print(found: Inspection, everything: bool) -> None:
     ordered = sorted(found.tensors, key=lambda tensor: (-tensor.nbytes, tensor.descriptor.name))
     shown = ordered[: rows_to_show(len(ordered), everything)]
     cells = [_cells(tensor, console.width) for tensor in shown]
-    titles = (
-        ("shape", "dtype", "coder", "MB", "of MB", "b/w")
-        if console.width >= 110
-        else ("dtype", "coder", "MB", "of MB", "b/w")
-    )
+    wide = ("shape",) if console.width >= 110 else ()
+    titles = (*wide, "dtype", "coder", "scales", "MB", "of MB", "b/w")
     widths = [max([len(title), *(len(row[i]) for row in cells)]) + 2 for i, title in enumerate(titles)]
     grid = table("tensor", *titles)
     for tensor, row in zip(shown, cells, strict=True):
@@ -56,6 +54,8 @@ def _print(found: Inspection, everything: bool) -> None:
     )
     for file in found.files:
         console.print(f"sha256 of the original {file.sha256}  {file.file}", soft_wrap=True)
+        if not file.lossless:
+            console.print(f"lossy, restores sha256 {file.restored_sha256}  {file.file}", soft_wrap=True)
 
 
 def _cells(tensor: TensorSize, width: int) -> list[str]:
@@ -67,7 +67,20 @@ def _cells(tensor: TensorSize, width: int) -> list[str]:
         *shape,
         descriptor.dtype,
         str(descriptor.scheme.coder),
+        _scales(descriptor.scheme),
         megabytes(tensor.stored),
         megabytes(tensor.nbytes),
         bits(tensor.bits_per_element),
     ]
+
+
+def _scales(scheme: Scheme) -> str:
+    """What shares a scale: tensor, row, "group 32", "block 16x16"; a dash without a quantizer."""
+    from regrain.core.descriptor import Quantizer
+
+    if scheme.cell is None:
+        return "-"
+    rows, columns = scheme.cell
+    if scheme.quantizer is Quantizer.GROUP:
+        return f"group {columns}"
+    return f"block {rows}x{columns}" if scheme.quantizer is Quantizer.BLOCK else str(scheme.quantizer)

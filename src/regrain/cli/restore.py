@@ -23,7 +23,8 @@ def command(
 ) -> None:
     """Write the plain safetensors file or directory that an artifact was made from, byte for byte.
 
-    The SHA-256 of the original is checked on the way: what is written is right, or it is not there.
+    Of a lossy artifact: the same file with the weights that were kept. The SHA-256 is checked on the way: what is
+    written is right, or it is not there.
     """
     from regrain.cli.output import bold, emit_json, megabytes, stdout
     from regrain.cli.progress import progress_bar
@@ -36,6 +37,7 @@ def command(
         return
     console = stdout()
     console.print(bold(str(result.path)), soft_wrap=True)
-    console.print(f"{megabytes(result.nbytes)} MB, byte-identical to the original")
+    same = "byte-identical to the original" if result.lossless else "lossy: quantized weights are not the original's"
+    console.print(f"{megabytes(result.nbytes)} MB, {same}")
     for name, digest in result.sha256.items():
         console.print(f"sha256 {digest}  {name}", soft_wrap=True)

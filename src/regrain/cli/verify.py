@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regrain.cli.options import ArtifactPath, Json, Threads
+
+if TYPE_CHECKING:
+    from regrain.pipelines.verify import VerifyResult
 
 EXAMPLE = "Example: regrain verify model.regrain.safetensors --against model.safetensors"
 
@@ -16,14 +19,15 @@ def command(
     artifact: ArtifactPath,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL", help="Compare every bit with this model, too.", show_default=False),
+        typer.Option(metavar="MODEL", help="Compare every weight with this model, too.", show_default=False),
     ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Check an artifact: its structure, every checksum, every decoder's final state, the SHA-256 of the original.
+    """Check an artifact: its structure, every checksum, every decoder's final state, the SHA-256 of what it restores.
 
-    Without --against, an artifact that someone made to look right can't be told from an honest one.
+    Of a lossy one, --against measures how far its weights are from the model's. Without --against, an artifact that
+    someone made to look right can't be told from an honest one.
     """
     from regrain.cli.output import bold, emit_json, megabytes, stdout
     from regrain.cli.progress import progress_bar
@@ -39,5 +43,27 @@ def command(
     console.print(f"{result.tensors} tensors, {megabytes(result.nbytes)} MB: checksums, final states and SHA-256 agree")
     for name, digest in result.sha256.items():
         console.print(f"sha256 {digest}  {name}", soft_wrap=True)
-    if result.against is not None:
+    if result.against is None:
+        if not result.lossless:
+            console.print("lossy: quantized weights are not the original's; --against MODEL measures how far they are")
+    elif result.lossless:
         console.print(f"every bit is that of {result.against}", soft_wrap=True)
+    else:
+        _print_differences(result)
+
+
+def _print_differences(result: VerifyResult) -> None:
+    from regrain.cli.output import percent, rows_to_show, shorten, stdout, table
+
+    console = stdout()
+    ordered = sorted(result.differences, key=lambda difference: -difference.relative)
+    grid = table("tensor", "error %", "largest in steps")
+    for difference in ordered[: rows_to_show(len(ordered), False)]:
+        steps = "-" if difference.steps is None else f"{difference.steps:.2f}"
+        grid.add_row(shorten(difference.name, max(12, console.width - 30)), percent(difference.relative, 2), steps)
+    console.print(grid)
+    exact = result.tensors - len(ordered)
+    console.print(
+        f"lossy: {len(ordered)} tensors differ from {result.against} as shown, {exact} have its every bit",
+        soft_wrap=True,
+    )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FLOAT = 0
 INTEGER = 1
+WEIGHTS = ("BF16", "F16", "F32")
+"""The types of dequantized weights, by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,50 @@ def decode_file_range(
 ) -> None:
     """Decode words `first` to `first + out.size` of the payload at `offset` of an open file, `size` bytes."""
     _check(_native.decode_file_range(file, offset, size, out, seed, first, threads))
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Scales of a matrix of (rows, columns): one for each `cell` of (rows, columns), cells at its edges may be smaller.
+
+    scales: (cells down, cells across) float32. dtype: number of the weights' type in WEIGHTS.
+    """
+
+    scales: NDArray[np.float32]
+    rows: int
+    columns: int
+    cell: tuple[int, int]
+    dtype: int
+
+    def native(self) -> tuple[NDArray[np.float32], int, int, int, int, int]:
+        """As the compiled module takes it."""
+        return self.scales, self.rows, self.columns, *self.cell, self.dtype
+
+
+def dequantize(indices: NDArray[np.signedinteger[Any]], grid: Grid, out: NDArray[np.uint8], *, first: int = 0) -> None:
+    """Fill the bytes `out` with weights `first` on: 1-D int8 or int16 indices, one each, times their scales.
+
+    weight = dtype(float32(index) * scale), rounded to nearest, ties to even; no index is looked at as unsigned.
+    """
+    _native.dequantize(indices, grid.native(), first, out)
+
+
+def decode_weights(jobs: Sequence[tuple[Bytes, int, int, Grid, int, NDArray[np.uint8]]], threads: int = 1) -> None:
+    """Decode payloads of indices and dequantize them, jobs (payload, bytes of an index, seed, grid, first, out).
+
+    Each fills the bytes `out` with the weights of its grid from `first` on. Indices never leave the first-level cache.
+    Raises PayloadFault for the first one at fault, in their order.
+    """
+    native = [(payload, size, seed, grid.native(), first, out) for payload, size, seed, grid, first, out in jobs]
+    _check(_native.decode_weights(native, threads))
+
+
+def decode_weights_file(
+    file: int, jobs: Sequence[tuple[tuple[int, int], int, int, Grid, int, NDArray[np.uint8]]], threads: int = 1
+) -> None:
+    """The same of payloads of an open file, each (offset, bytes)."""
+    native = [(place, size, seed, grid.native(), first, out) for place, size, seed, grid, first, out in jobs]
+    _check(_native.decode_weights_file(file, native, threads))
 
 
 def info(payload: Bytes, *, seed: int) -> PayloadInfo:

@@ -15,13 +15,22 @@ from regrain.pipelines.sizes import TensorSize, bits_per_weight, weights
 
 @dataclass(frozen=True, slots=True)
 class FileSize:
-    """One file of an artifact. `sha256` is that of the original; `receipt` is what the writer recorded."""
+    """One file of an artifact. `receipt` is what the writer recorded.
+
+    `sha256` is that of the original; `restored_sha256`, of what restoring writes: the same, unless it is lossy.
+    """
 
     file: str
     nbytes: int
     original_bytes: int
     sha256: str
+    restored_sha256: str
     receipt: dict[str, object]
+
+    @property
+    def lossless(self) -> bool:
+        """Whether restoring gives the original."""
+        return self.restored_sha256 == self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ class Inspection:
                     "bytes": file.nbytes,
                     "original_bytes": file.original_bytes,
                     "sha256": file.sha256,
+                    "restored_sha256": file.restored_sha256,
+                    "lossless": file.lossless,
                     "receipt": file.receipt,
                 }
                 for file in self.files
@@ -96,7 +107,8 @@ def inspect(artifact: str | os.PathLike[str]) -> Inspection:
                 raise not_an_artifact(layout.root / name)
             continue
         manifest = opened.manifest
-        files.append(FileSize(name, opened.container.size, manifest.model_bytes, manifest.model_sha256, opened.receipt))
+        digests = manifest.model_sha256, manifest.restored_sha256
+        files.append(FileSize(name, opened.container.size, manifest.model_bytes, *digests, opened.receipt))
         tensors += tensor_sizes(opened, name)
     if not files:
         raise not_an_artifact(Path(artifact))
@@ -105,13 +117,10 @@ def inspect(artifact: str | os.PathLike[str]) -> Inspection:
 
 def tensor_sizes(artifact: Artifact, file: str) -> list[TensorSize]:
     """The size of each tensor of one file, in the original's order."""
-    entries, manifest = artifact.container.header.entries, artifact.manifest
-    sizes = []
-    for name, entry in artifact.original.entries.items():
-        entry_name = manifest.entry_name(name)
-        stored = 0 if entry_name is None else entries[entry_name].nbytes
-        sizes.append(TensorSize(artifact.descriptor(name), entry.nbytes, stored, file))
-    return sizes
+    return [
+        TensorSize(artifact.descriptor(name), entry.nbytes, artifact.stored_bytes(name), file)
+        for name, entry in artifact.original.entries.items()
+    ]
 
 
 def not_an_artifact(path: Path) -> UnsupportedModelError:

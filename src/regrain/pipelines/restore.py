@@ -1,4 +1,4 @@
-"""`regrain restore`: the original files again, byte for byte."""
+"""`regrain restore`: plain files again, byte for byte the original's where nothing was quantized."""
 
 from __future__ import annotations
 
@@ -13,21 +13,30 @@ from regrain.artifact.original import Piece, hash_pieces
 from regrain.artifact.output import check_output, output_directory, output_file
 from regrain.artifact.reader import PlainFile, open  # noqa: A004 - regrain.open
 from regrain.artifact.threads import resolve_threads
-from regrain.pipelines.compress import copy_file, copy_others
 from regrain.pipelines.inspect import not_an_artifact
+from regrain.pipelines.lossless import copy_file, copy_others
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What was written: a file or a directory, the bytes of its weights, and the SHA-256 of each file, checked."""
+    """What was written: a file or a directory, the bytes of its weights, and the SHA-256 of each file, checked.
+
+    `lossless`: whether all of it is the original's.
+    """
 
     path: Path
     nbytes: int
     sha256: dict[str, str]
+    lossless: bool
 
     def to_json(self) -> dict[str, object]:
         """A JSON object with all of it."""
-        return {"path": str(self.path), "bytes": self.nbytes, "sha256": dict(self.sha256)}
+        return {
+            "path": str(self.path),
+            "bytes": self.nbytes,
+            "sha256": dict(self.sha256),
+            "lossless": self.lossless,
+        }
 
 
 def restore(
@@ -40,8 +49,9 @@ def restore(
 ) -> RestoreResult:
     """Write the model that an artifact was made from: the byte-identical file or directory.
 
-    The original's SHA-256 is checked while writing, so that `out` is right or not there. What was a PyTorch state
-    dict comes back as the safetensors file of its tensors. `progress` is called with the bytes done and all bytes.
+    Of a lossy artifact: the same, with the weights that were kept. The SHA-256 is checked while writing, so that `out`
+    is right or not there. What was a PyTorch state dict comes back as the safetensors file of its tensors. `progress`
+    is called with the bytes done and all bytes.
 
     Raises CorruptArtifactError, OutputExistsError unless `force` is set, OutputError if writing fails.
     """
@@ -67,7 +77,12 @@ def restore(
                 _restore_file(file, path, False, count, report)
             copy_others(layout, folder)
     names = {original_name(name) if not layout.single else target.name: file for name, file in artifacts.items()}
-    return RestoreResult(target, report.total, {name: file.manifest.model_sha256 for name, file in names.items()})
+    return RestoreResult(
+        path=target,
+        nbytes=report.total,
+        sha256={name: file.manifest.restored_sha256 for name, file in names.items()},
+        lossless=all(file.manifest.lossless for file in artifacts.values()),
+    )
 
 
 class Report:

@@ -18,19 +18,26 @@ from regrain.artifact.threads import resolve_threads
 from regrain.core.dtypes import DTYPES, Bytes
 from regrain.core.errors import CorruptArtifactError
 from regrain.models import open_any
+from regrain.pipelines.differences import Difference, Differences
 from regrain.pipelines.inspect import not_an_artifact
 from regrain.pipelines.restore import Report
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What was found right. `sha256` is that of each original file; `against`, what all bits were compared with."""
+    """What was found right. `sha256` is that of each file that restoring writes.
+
+    `lossless`: whether they are the original files. `against`: what every exact tensor was compared with, bit by bit;
+    `differences` are those of the others.
+    """
 
     path: Path
     tensors: int
     nbytes: int
     sha256: dict[str, str]
+    lossless: bool
     against: Path | None
+    differences: tuple[Difference, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """A JSON object with all of it."""
@@ -39,7 +46,9 @@ class VerifyResult:
             "tensors": self.tensors,
             "bytes": self.nbytes,
             "sha256": dict(self.sha256),
+            "lossless": self.lossless,
             "against": None if self.against is None else str(self.against),
+            "differences": [difference.to_json() for difference in self.differences],
         }
 
 
@@ -50,10 +59,11 @@ def verify(
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyResult:
-    """Check everything: structure, each checksum, each decoder's final state, the SHA-256 of the whole original.
+    """Check everything: structure, each checksum, each decoder's final state, the SHA-256 of what restoring writes.
 
-    With `against`, a model or another artifact, every tensor's name, dtype, shape and bits are compared as well. Files
-    that are no weights are not looked at. Raises CorruptArtifactError, naming the tensor and the block where they are
+    With `against`, a model or another artifact, every tensor's name, dtype, shape and bits are compared as well; of
+    quantized tensors, and others whose values were changed on purpose, the differences are measured. Files that are no
+    weights are not looked at. Raises CorruptArtifactError, naming the tensor and the block where they are
     known, at the first thing wrong.
     """
     layout = find_layout(artifact)
@@ -69,19 +79,24 @@ def verify(
     if not opened:
         raise not_an_artifact(Path(artifact))
     report = Report(sum(file.manifest.model_bytes for file in opened.values()), progress)
+    differences = Differences()
     for name, file in opened.items():
-        _verify_file(file, others.get(original_name(name)), count, report)
+        _verify_file(file, others.get(original_name(name)), count, report, differences)
     return VerifyResult(
         path=Path(artifact),
         tensors=sum(len(file.tensors) for file in opened.values()),
         nbytes=report.total,
-        sha256={original_name(name): file.manifest.model_sha256 for name, file in opened.items()},
+        sha256={original_name(name): file.manifest.restored_sha256 for name, file in opened.items()},
+        lossless=all(file.manifest.lossless for file in opened.values()),
         against=None if against is None else Path(against),
+        differences=differences.all(),
     )
 
 
-def _verify_file(artifact: Artifact, other: Path | None, threads: int, report: Report) -> None:
-    compare = None if other is None else _Comparison(artifact, other, threads)
+def _verify_file(
+    artifact: Artifact, other: Path | None, threads: int, report: Report, differences: Differences
+) -> None:
+    compare = None if other is None else _Comparison(artifact, other, threads, differences)
     _ = artifact.receipt  # read and checked, for nothing else here needs it
 
     def use(piece: Piece) -> None:
@@ -95,7 +110,9 @@ def _verify_file(artifact: Artifact, other: Path | None, threads: int, report: R
 class _Comparison:
     """Compares an artifact's tensors, as they are reconstructed, with those of another file."""
 
-    def __init__(self, artifact: Artifact, path: Path, threads: int) -> None:
+    def __init__(self, artifact: Artifact, path: Path, threads: int, differences: Differences) -> None:
+        self._artifact = artifact
+        self._differences = differences
         self._path = path
         self._source = open_any(path, threads)
         self._current: tuple[str, Bytes] | None = None
@@ -112,13 +129,18 @@ class _Comparison:
             raise CorruptArtifactError(f"must be {what}, not {mine.dtype} {list(mine.shape)}", tensor=name)
 
     def piece(self, name: str, start: int, data: Bytes) -> None:
-        """Raise CorruptArtifactError unless these bytes are the other file's."""
+        """Raise CorruptArtifactError unless these bytes are the other file's, or need not be."""
         if self._current is None or self._current[0] != name:
             if self._current is not None:
                 self._source.done(self._current[0])
             self._current = (name, self._source.read(name))
         wanted = self._current[1][start : start + data.size]
-        if not np.array_equal(wanted, data):
+        if not self._artifact.exact(name):
+            dtype = self._artifact.tensors[name].dtype
+            size = DTYPES[dtype].itemsize
+            scales = self._artifact.steps(name, start // size, data.size // size)
+            self._differences.add(name, dtype, data, wanted, scales)
+        elif not np.array_equal(wanted, data):
             at = start + int(np.flatnonzero(wanted != data)[0])
             element = at * 8 // DTYPES[self._source.header.entries[name].dtype].bits
             raise CorruptArtifactError(f"element {element} must be as in {str(self._path)!r}, but differs", tensor=name)
