@@ -1,0 +1,247 @@
+"""The search for a budget: predict, build, evaluate for real, correct the prediction, close in; the best is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regrain.accuracy import Budget, Fidelity, Verdict
+from regrain.core.recipe import LayerPlan
+from regrain.core.scores import Scores
+from regrain.planning.build import Built, build
+from regrain.planning.evaluate import Evaluator, Measured, Raw
+from regrain.planning.evidence import Evidence
+from regrain.planning.solve import Solver
+from regrain.planning.store import Store
+
+MOST_POINTS = 10
+"""Points that are evaluated at most."""
+
+CLOSE = 1.07
+"""The search ends when the loss of the best point is within this factor of one that is too much: 0.05 bits a weight."""
+
+START = {"embeddings": 0.004, "logits": 0.01}
+"""Predicted loss of the first point where only metrics are limited."""
+
+GUARD = {"embeddings": 0.05, "logits": 0.1}
+"""The most D or KL that is allowed where only metrics are limited: scores hide damage."""
+
+HEADER = 3000
+"""Bytes of an artifact's header, index and receipt, before they are known, and for each tensor:"""
+HEADER_TENSOR = 90
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """One evaluated recipe. `target` is the predicted loss that was asked for, `loss` what sensitivity says of the
+    indices that came of it, `predicted` that corrected by what was measured at the points before; `nbytes` is the size
+    with the header guessed.
+    """
+
+    number: int
+    target: float
+    plans: Mapping[str, LayerPlan]
+    loss: float
+    predicted: float
+    nbytes: int
+    measured: Measured
+    verdict: Verdict | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it keeps the budget on the search data."""
+        return self.verdict is None or self.verdict.ok
+
+
+class Candidate:
+    """Builds recipes into the network and takes them out again."""
+
+    def __init__(self, evidence: Evidence, evaluator: Evaluator, store: Store, threads: int) -> None:
+        self.evidence = evidence
+        self.evaluator = evaluator
+        self._store = store
+        self._threads = threads
+
+    def build(self, plans: Mapping[str, LayerPlan]) -> dict[str, Built]:
+        """Every layer as the plans want it."""
+        return build(self.evidence.layers, plans, self._threads)
+
+    def size(self, built: Mapping[str, Built]) -> int:
+        """Bytes of everything that is stored, the header guessed."""
+        layers = self.evidence.layers
+        stored = sum(one.size or layers[name].lossless for name, one in built.items())
+        return stored + self.evidence.fixed + HEADER + HEADER_TENSOR * len(layers)
+
+    def put(self, built: Mapping[str, Built]) -> None:
+        """The network's weights become those that were built."""
+        for name, one in built.items():
+            self.evaluator.network.set(name, one.values)
+
+    def take_out(self) -> None:
+        """The network's weights are the original's again."""
+        for name, layer in self.evidence.layers.items():
+            self.evaluator.network.set(name, layer.weights)
+
+    def evaluate(self, plans: Mapping[str, LayerPlan]) -> tuple[float, int, Raw]:
+        """Predicted loss, bytes, and what the search data say; found in the store if it was measured before."""
+        key = "point-" + plans_digest(plans)
+        kept = self._store.get(key)
+        if kept is not None:
+            value, arrays = kept
+            return value["loss"], value["nbytes"], _raw(value, arrays, self.evaluator)
+        built = self.build(plans)
+        loss, nbytes = sum(one.loss for one in built.values()), self.size(built)
+        self.put(built)
+        try:
+            raw = self.evaluator.raw()
+        finally:
+            self.take_out()
+        value, arrays = _record(raw)
+        self._store.put(key, value | {"loss": loss, "nbytes": nbytes}, arrays)
+        return loss, nbytes, raw
+
+
+def plans_digest(plans: Mapping[str, LayerPlan]) -> str:
+    """SHA-256 of what plans make of a model, whatever was predicted of it."""
+    text = json.dumps(
+        [[p.name, str(p.method), None if p.cell is None else p.cell.name, p.step, p.dead_zone] for p in plans.values()]
+    )
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
+
+
+class Search:
+    """Finds the smallest recipe that keeps a budget of quality on the search data."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        solver: Solver,
+        budget: Budget,
+        said: Callable[[Point, Point | None], None] = lambda *_: None,
+    ) -> None:
+        kind = candidate.evaluator.kind
+        self._candidate = candidate
+        self._solver = solver
+        self.budget = guarded(budget, kind, bool(candidate.evaluator.baseline))
+        self._said = said
+        self._fidelity_limit = 1.0 - self.budget.min_fidelity if self.budget.min_fidelity is not None else None
+        if not candidate.evaluator.baseline and self.budget.limits_quality:
+            limits = (self.budget.max_drop, self.budget.max_drop_abs, self._fidelity_limit)
+            self._fidelity_limit = min(limit for limit in limits if limit is not None)
+        limits_drop = budget.max_drop is not None or budget.max_drop_abs is not None
+        self.only_fidelity = not (candidate.evaluator.baseline and limits_drop)
+        self._start = START[kind]
+        self.points: list[Point] = []
+
+    @property
+    def best(self) -> Point | None:
+        """The smallest point so far that keeps the budget."""
+        return min((point for point in self.points if point.ok), key=lambda point: point.nbytes, default=None)
+
+    def run(self) -> Point | None:
+        """The best point; None where nothing but lossless keeps the budget."""
+        target = self._start
+        if self.only_fidelity and self._fidelity_limit is not None:
+            target = self._fidelity_limit
+        if target <= 0.0 or 0.0 in (self.budget.max_drop, self.budget.max_drop_abs):
+            return None  # a budget of nothing: a metric that happens to improve is no proof
+        for _ in range(MOST_POINTS):
+            point = self.at(target)
+            low = max((point.target for point in self.points if point.ok), default=None)
+            high = min((point.target for point in self.points if not point.ok), default=None)
+            if low is not None and high is not None and (low >= high or high / low < CLOSE):
+                break
+            if point.ok and point.verdict is not None and point.verdict.margin >= 0.97:
+                break
+            target = self._next(low, high)
+            if target < 1e-9 or any(point.plans == self._plans(target) for point in self.points):
+                break  # candidates end, or are too few to be told apart
+        return self.best
+
+    def at(self, target: float) -> Point:
+        """Build and evaluate the recipe with that predicted loss."""
+        return self.of(self._plans(target), target)
+
+    def _plans(self, target: float) -> dict[str, LayerPlan]:
+        return {plan.name: plan for plan in self._solver.for_loss(target).plans}
+
+    def of(self, plans: Mapping[str, LayerPlan], target: float) -> Point:
+        """Evaluate a recipe, whatever came up with it."""
+        loss, nbytes, raw = self._candidate.evaluate(plans)
+        measured = self._candidate.evaluator.measured(raw, self.budget.confidence)
+        verdict = measured.verdict(self.budget) if self.budget.limits_quality else None
+        predicted = loss * self.correction(loss)
+        point = Point(len(self.points), target or loss, plans, loss, predicted, nbytes, measured, verdict)
+        self.points.append(point)
+        self._said(point, self.best)
+        return point
+
+    def correction(self, loss: float) -> float:
+        """What the loss that sensitivity predicts must be multiplied with: measured over predicted at the points so
+        far, between two of them a power of the loss, 1 before the first.
+        """
+        known = sorted((p.loss, p.measured.fidelity.value) for p in self.points if p.loss > 0.0)
+        known = [(predicted, max(measured, 1e-12) / predicted) for predicted, measured in known]
+        if not known:
+            return 1.0
+        at, ratios = np.log(np.array(known)).T
+        return float(np.exp(np.interp(np.log(max(loss, 1e-300)), at, ratios)))
+
+    def _next(self, low: float | None, high: float | None) -> float:
+        """The next loss to try: where the margin is expected to be just below 1, kept within the bracket."""
+        last = self.points[-1]
+        assert last.verdict is not None
+        margin = min(max(last.verdict.margin, 0.02), 50.0)
+        if low is None:
+            return last.target * max(min(0.97 / margin, 0.7), 0.05)
+        if high is None:
+            return last.target * min(max(0.97 / margin, 1.15), 8.0)
+        guess = last.target * 0.985 / margin if self.only_fidelity else float(np.sqrt(low * high))
+        ratio = float((high / low) ** 0.15)
+        return min(max(guess, low * ratio), high / ratio)
+
+
+def guarded(budget: Budget, kind: str, metrics: bool) -> Budget:
+    """The budget, with a least fidelity where it limits nothing but metrics."""
+    if metrics and budget.limits_quality and budget.min_fidelity is None:
+        return replace(budget, min_fidelity=1.0 - GUARD[kind])
+    return budget
+
+
+def _record(raw: Raw) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    arrays: dict[str, NDArray[Any]] = {"fidelity.losses": raw.fidelity.losses}
+    for name in ("agrees", "overlaps", "clusters"):
+        found = getattr(raw.fidelity, name)
+        if found is not None:
+            arrays[f"fidelity.{name}"] = found
+    numbers: dict[str, float] = {}
+    names = list(raw.scores)
+    for at, (name, metric) in enumerate(raw.scores.items()):
+        if isinstance(metric, Scores):
+            arrays[f"scores.{at}"] = metric.values
+        else:
+            numbers[name] = metric
+    return {"names": names, "numbers": numbers, "kind": raw.fidelity.kind}, arrays
+
+
+def _raw(value: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], evaluator: Evaluator) -> Raw:
+    scores: dict[str, Any] = dict(value["numbers"])
+    for at, name in enumerate(value["names"]):
+        if f"scores.{at}" in arrays:
+            before = evaluator.baseline[name]
+            assert isinstance(before, Scores)
+            scores[name] = Scores(arrays[f"scores.{at}"], before.higher_is_better, before.aggregate, before.clusters)
+    fidelity = Fidelity(
+        value["kind"],
+        np.array(arrays["fidelity.losses"]),
+        arrays.get("fidelity.agrees"),
+        arrays.get("fidelity.overlaps"),
+        arrays.get("fidelity.clusters"),
+    )
+    return Raw(fidelity, scores)

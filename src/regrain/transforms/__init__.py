@@ -1,0 +1,1 @@
+"""From floating-point weights to what an artifact codes: factors of the sensitivity, steps, rounding."""
