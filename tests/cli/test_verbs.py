@@ -7,7 +7,7 @@ import pytest
 
 from regrain import __version__
 
-VERBS = ["profile", "compress", "inspect", "verify", "restore", "demo"]
+VERBS = ["profile", "plan", "compress", "report", "inspect", "verify", "restore", "eval", "demo"]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from regrain.cli import compress, demo, inspect, profile, restore, verify
+from regrain.cli import compress, demo, evaluate, inspect, plan, profile, report, restore, verify
 from regrain.cli.failures import explained
 
 
@@ -29,8 +29,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 error, 2 usage, 3 the constraint cannot be met.",
 )
-for verb in (profile, compress, inspect, verify, restore, demo):
-    app.command(verb.__name__.rpartition(".")[2], epilog=verb.EXAMPLE)(verb.command)
+VERBS: dict[str, Any] = {
+    "profile": profile,
+    "plan": plan,
+    "compress": compress,
+    "report": report,
+    "inspect": inspect,
+    "verify": verify,
+    "restore": restore,
+    "eval": evaluate,
+    "demo": demo,
+}
+for name, verb in VERBS.items():
+    app.command(name, epilog=verb.EXAMPLE)(verb.command)
 
 
 def _version(wanted: bool) -> None:
@@ -47,4 +58,4 @@ def _about(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Lossless compression of neural-network weights: smaller safetensors files that load fast, bit for bit."""
+    """Neural networks as small as an accuracy budget allows, or without losing a bit, in ordinary safetensors files."""

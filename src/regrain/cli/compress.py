@@ -9,12 +9,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrain.cli.options import Force, Json, Model, Threads
+from regrain.cli.options import (
+    Bits,
+    Cells,
+    Confidence,
+    Force,
+    Fresh,
+    Json,
+    MaxDrop,
+    MaxDropAbs,
+    MaxSize,
+    MinFidelity,
+    Model,
+    Resume,
+    Seed,
+    TaskOption,
+    Threads,
+    Work,
+)
 
 if TYPE_CHECKING:
-    from regrain.pipelines.compress import CompressResult
+    from regrain.core.budget import Budget
+    from regrain.core.recipe import Recipe
+    from regrain.pipelines.lossless import CompressResult
+    from regrain.pipelines.session import Options
 
-EXAMPLE = "Example: regrain compress model.safetensors -o small.regrain.safetensors --threads 2"
+EXAMPLE = "Example: regrain compress model.safetensors --task task.py --max-drop 1% -o small.regrain.safetensors"
 
 
 def command(
@@ -25,29 +45,114 @@ def command(
             "--out", "-o", metavar="OUT", help="The artifact to write.", show_default="MODEL with .regrain in its name"
         ),
     ] = None,
+    task: TaskOption = None,
+    max_drop: MaxDrop = None,
+    max_drop_abs: MaxDropAbs = None,
+    min_fidelity: MinFidelity = None,
+    max_size: MaxSize = None,
+    bits: Bits = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RECIPE", help="Do what this file of regrain plan says; search nothing.", show_default=False
+        ),
+    ] = None,
+    confidence: Confidence = 0.95,
+    seed: Seed = 0,
+    cells: Cells = None,
+    work: Work = None,
+    resume: Resume = False,
+    fresh: Fresh = False,
     force: Force = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Compress a model without losing a bit.
+    """Compress a model: as small as the limits of a task allow, or without losing a bit.
 
-    The result is an ordinary safetensors file: regrain.torch.load_file and regrain.numpy.load_file read it
-    directly, and regrain restore gives the original file back, byte for byte. A model directory comes
-    out as a directory, with its other files as they are.
+    Without --task nothing is lost. With it and a limit, the result is the smallest that was found to keep all limits,
+    proved on data that the search did not see; where nothing else can be shown to keep them, it is lossless. Ctrl-C
+    during the search takes the best so far.
+
+    The artifact is an ordinary safetensors file: regrain.torch.load_file and regrain.numpy.load_file read it directly,
+    and regrain restore writes the plain file. A model directory comes out as a directory, its other files as they are.
     """
+    if out is not None and out.is_file() and model.is_file() and out.samefile(model):
+        raise typer.BadParameter(f"must be another file than MODEL, not {str(out)!r}", param_hint="--out")
+    from regrain.cli.budget import parse_budget, parse_options
+    from regrain.pipelines.compress import read_recipe
+
+    budget = parse_budget(max_drop, max_drop_abs, min_fidelity, max_size, bits, confidence)
+    searching = {"--cells": cells, "--work": work, "--resume": resume, "--fresh": fresh}
+    _check(task, budget, recipe, [name for name, value in searching.items() if value])
+    steps = None if recipe is None else read_recipe(recipe)
+    if task is None:
+        _plainly(model, out, steps, force, threads, as_json)
+    else:
+        _within(
+            model, out, task, budget, steps, parse_options(seed, cells, work, resume, fresh, threads), force, as_json
+        )
+
+
+def _check(task: Path | None, budget: Budget | None, recipe: Path | None, searching: list[str]) -> None:
+    """Refuse options that contradict each other or lack another."""
+    if task is None and budget is not None:
+        raise typer.BadParameter("a limit must be given with --task TASK, on whose data it is kept")
+    if task is None and searching:
+        raise typer.BadParameter(f"{searching[0]} must be given with --task TASK: without one nothing is measured")
+    if task is not None and budget is None and recipe is None:
+        raise typer.BadParameter("--task must be given with a limit, such as --max-drop 1%, or with --recipe")
+    if recipe is not None and "--cells" in searching:
+        raise typer.BadParameter("--cells must not be given with --recipe, which says what shares a step")
+
+
+def _within(
+    model: Path,
+    out: Path | None,
+    task: Path,
+    budget: Budget | None,
+    recipe: Recipe | None,
+    options: Options,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from regrain.cli.failures import resumable
+    from regrain.cli.output import emit_json
+    from regrain.cli.progress import job_progress
+    from regrain.cli.receipt import print_receipt
+    from regrain.pipelines.budgeted import compress_within
+    from regrain.pipelines.compress import ANYTHING
+
+    with resumable(), job_progress(quiet=as_json) as listener:
+        result = compress_within(
+            model,
+            out,
+            task=task,
+            budget=budget or ANYTHING,
+            recipe=recipe,
+            options=options,
+            force=force,
+            listener=listener,
+        )
+    if as_json:
+        emit_json(result.to_json())
+    else:
+        print_receipt(result)
+
+
+def _plainly(
+    model: Path, out: Path | None, recipe: Recipe | None, force: bool, threads: int | None, as_json: bool
+) -> None:
     from regrain.cli.output import emit_json
     from regrain.cli.progress import progress_bar
     from regrain.pipelines.compress import compress
 
-    if out is not None and out.is_file() and model.is_file() and out.samefile(model):
-        raise typer.BadParameter(f"must be another file than MODEL, not {str(out)!r}", param_hint="--out")
     start = time.perf_counter()
     with progress_bar("compressing") as progress:
-        result = compress(model, out, force=force, threads=threads, progress=progress)
+        result = compress(model, out, recipe=recipe, force=force, threads=threads, progress=progress)
     if as_json:
         emit_json(result.to_json())
     else:
-        _print(result, time.perf_counter() - start)
+        _print(result, time.perf_counter() - start)  # type: ignore[arg-type]
 
 
 def _print(result: CompressResult, seconds: float) -> None:
@@ -61,9 +166,14 @@ def _print(result: CompressResult, seconds: float) -> None:
         f"{megabytes(found.nbytes)} MB of {megabytes(found.original_bytes)} MB ({percent(share)} %),"
         f" {bits(found.bits_per_weight)} bits per weight of {bits(found.original_bits_per_weight)}"
     )
-    coders = Counter(str(tensor.descriptor.scheme.coder) for tensor in found.tensors)
+    coders = Counter(
+        "quantized" if tensor.descriptor.scheme.cell else str(tensor.descriptor.scheme.coder)
+        for tensor in found.tensors
+    )
+    rounded = f"{coders['quantized']} quantized, " if coders["quantized"] else ""
     console.print(
-        f"{len(found.tensors)} tensors: {coders['rans']} coded, {coders['raw']} kept as they are, {coders['tied']} tied"
+        f"{len(found.tensors)} tensors: {rounded}{coders['rans']} coded, {coders['raw']} kept as they are,"
+        f" {coders['tied']} tied"
     )
     verb = "saved" if saved >= 0 else "added"
     console.print(

@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrain.cli.options import Force, Json
+from regrain.cli.options import Force, Json, TaskOption, Threads
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from regrain.pipelines.demo import DemoResult, ModelDemo
+    from regrain.pipelines.demo.lossless import LosslessDemo, ModelDemo
 
 EXAMPLE = "Example: regrain demo -o demo/"
 
@@ -24,24 +24,59 @@ EXAMPLE = "Example: regrain demo -o demo/"
 def command(
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Keep the files here.", show_default="a temporary directory"),
+        typer.Option("--out", "-o", metavar="DIR", help="Write the files here.", show_default="a new folder"),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each tool is measured.")] = 5,
+    task: TaskOption = None,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Lose nothing: prove it, and measure speed beside other tools.")
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each tool is measured.", show_default="5, with --lossless")
+    ] = 5,
     force: Force = False,
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Show everything on a real model: sizes, proofs that no bit is lost, speed beside other tools.
+    """Compress a real model within a budget: a sentence encoder that may get 1 % worse at what it is for.
 
-    The model is the sentence encoder all-MiniLM-L6-v2 from an installed package; nothing is downloaded. Peers that are
-    not installed are left out. Takes about a minute.
+    The model is all-MiniLM-L6-v2 from an installed package, the task is the repository's: finding articles by their
+    passages and judging words as people do. Writes an artifact and its report. Nothing is downloaded. Takes some
+    minutes, with --lossless about one.
     """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # transformers must never ask the network, and reads this when imported
+    if lossless:
+        _lossless(out, rounds, force, as_json)
+    else:
+        _budgeted(out, task, force, threads, as_json)
+
+
+def _budgeted(out: Path | None, task: Path | None, force: bool, threads: int | None, as_json: bool) -> None:
+    from regrain.cli.output import bold, emit_json, stdout
+    from regrain.cli.progress import job_progress
+    from regrain.cli.receipt import duration, print_receipt
+    from regrain.pipelines.demo.budgeted import default_task, demo
+
+    job = task or default_task()
+    folder = Path(mkdtemp(prefix="regrain-demo-")) if out is None else out
+    with job_progress(quiet=as_json) as listener:
+        found = demo(folder, task=job, force=force, threads=threads, listener=listener)
+    if as_json:
+        emit_json(found.to_json())
+        return
+    print_receipt(found.result, hints=False)
+    console = stdout()
+    console.print(f"\ndone in {duration(found.seconds)}; the report, for a browser:")
+    console.print(bold(str(found.report.path)), soft_wrap=True)
+    console.print("your own model: docs/tutorial.md", style="dim")
+
+
+def _lossless(out: Path | None, rounds: int, force: bool, as_json: bool) -> None:
     from regrain.cli.output import emit_json
 
-    os.environ["HF_HUB_OFFLINE"] = "1"  # transformers must never ask the network, and reads this when imported
     with _steps() as said, nullcontext(out) if out is not None else _temporary() as folder:
-        from regrain.pipelines.demo import demo
+        from regrain.pipelines.demo.lossless import demo_lossless
 
-        result = demo(Path(folder), kept=out is not None, force=force, rounds=rounds, said=said)
+        result = demo_lossless(Path(folder), kept=out is not None, force=force, rounds=rounds, said=said)
     if as_json:
         emit_json(result.to_json())
     else:
@@ -67,7 +102,7 @@ def _steps() -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(what)
 
 
-def _print(result: DemoResult) -> None:
+def _print(result: LosslessDemo) -> None:
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from regrain.core.errors import RegrainError
+from regrain.core.errors import BudgetError, RegrainError
 
 ERROR = 1
+UNMET = 3
+"""The constraint can't be met; what came nearest is in the message."""
 INTERRUPTED = 130
 """128 + SIGINT, what shells report of a command that Ctrl-C ended."""
 
@@ -53,14 +55,16 @@ def explained() -> Iterator[None]:
     """Turn what users can do something about into one line on stderr and an exit; bugs keep their traceback."""
     try:
         yield
-    except KeyboardInterrupt:
-        _end("interrupted: nothing was left behind", INTERRUPTED)
+    except KeyboardInterrupt as stopped:
+        _end(f"interrupted: {_left(stopped)}", INTERRUPTED)
     except Terminated as signaled:
-        _end("terminated: nothing was left behind", 128 + signaled.number)
+        _end(f"terminated: {_left(signaled)}", 128 + signaled.number)
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ERROR)
+    except BudgetError as error:
+        _end(f"error: {explain(error)}", ERROR if error.nearest is None else UNMET)
     except (RegrainError, OSError) as error:
         _end(f"error: {explain(error)}", ERROR)
     except MemoryError:
@@ -77,6 +81,21 @@ def explain(error: Exception) -> str:
         text = str(error) or type(error).__name__
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return " ".join(f"{text}{notes}".split())
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say of a job that is interrupted inside that its measurements are still there."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stopped:
+        stopped.add_note("what was measured is kept, and --resume goes on from it")
+        raise
+
+
+def _left(stopped: BaseException) -> str:
+    """What an interrupted run left behind."""
+    return "; ".join(getattr(stopped, "__notes__", ["nothing was left behind"]))
 
 
 def _end(line: str, code: int) -> NoReturn:

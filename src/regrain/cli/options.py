@@ -27,3 +27,61 @@ Threads = Annotated[
     typer.Option("--threads", min=1, help="Threads to use.", show_default="every processor"),
 ]
 Everything = Annotated[bool, typer.Option("--all", "-a", help="Show every tensor, not only the largest.")]
+
+TaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--task",
+        "-t",
+        metavar="TASK",
+        help="A Python file that says what the model is for: its inputs, its output and how it is scored. It is run.",
+        show_default=False,
+    ),
+]
+TaskFile = Annotated[
+    Path,
+    typer.Option(
+        "--task",
+        "-t",
+        metavar="TASK",
+        help="A Python file that says what the model is for. It is run.",
+        show_default=False,
+    ),
+]
+MaxDrop = Annotated[
+    str | None,
+    typer.Option(metavar="FRACTION", help="Every metric may get worse by so much: 1% or 0.01.", show_default=False),
+]
+MaxDropAbs = Annotated[
+    float | None, typer.Option(metavar="UNITS", help="The same in each metric's own units.", show_default=False)
+]
+MinFidelity = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FRACTION",
+        help="Outputs must be this close: 0.995 allows D or KL of 0.005.",
+        show_default=False,
+    ),
+]
+MaxSize = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="At most 12MB, 500kB, or so many bytes.", show_default=False)
+]
+Bits = Annotated[
+    float | None, typer.Option(metavar="BITS", help="At most so many bits per weight.", show_default=False)
+]
+Confidence = Annotated[float, typer.Option(metavar="FRACTION", help="How sure it must be that the limits are kept.")]
+Seed = Annotated[int, typer.Option(help="Of the random projections that measure sensitivity.")]
+Cells = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CELLS",
+        help="What may share a step: tensor, row, column, group:32, block:16x16, ...",
+        show_default="tensor,row",
+    ),
+]
+Work = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where measurements are kept.", show_default=".regrain beside the model"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from measurements, and fail if there are none.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure everything again.")]

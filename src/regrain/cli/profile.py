@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrain.cli.options import Everything, Json, Model
+from regrain.cli.options import Everything, Json, Model, Seed, TaskOption, Threads, Work
 
 if TYPE_CHECKING:
+    from regrain.artifact.writer import Progress
+    from regrain.core.activity import Activity
     from regrain.core.profile import ModelProfile, TensorProfile
+    from regrain.pipelines.session import Listener
 
 EXAMPLE = "Example: regrain profile model.safetensors --low-entropy 4.5 --max-sparsity 50% --block 4x4"
 
@@ -45,6 +49,10 @@ def command(
         str,
         typer.Option(metavar="ROWSxCOLS", help="Count blocks of that many weights which hold nothing but zeros."),
     ] = "16x1",
+    task: TaskOption = None,
+    seed: Seed = 0,
+    work: Work = None,
+    threads: Threads = None,
     everything: Everything = False,
     as_json: Json = False,
 ) -> None:
@@ -53,9 +61,11 @@ def command(
     The rule: high entropy and few zeros: compress individual weights by ANS. Low entropy: quantize feature maps.
     Anything else: prune weight blocks. Entropy is that of the weights rounded to int8 with a scale for each row, in
     bits of 8. It looks at the weights alone and knows nothing of accuracy: take it as a description, not as advice.
+
+    With --task the model is run on calibration data: how sensitive its output is to each layer's weights, and what
+    flows into them. That is what regrain plan and regrain compress decide by, and it is kept for them.
     """
     from regrain.cli.output import emit_json
-    from regrain.cli.progress import progress_bar
     from regrain.core.selection import SelectionRule
     from regrain.pipelines.profile import profile
 
@@ -64,12 +74,36 @@ def command(
         sides = _block(block)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    with progress_bar("profiling") as progress:
-        found = profile(model, rule=rule, block=sides, progress=progress)
+    with _watched(task is not None, as_json) as (progress, listener):
+        found = profile(
+            model,
+            rule=rule,
+            block=sides,
+            progress=progress,
+            task=task,
+            seed=seed,
+            work=work,
+            threads=threads,
+            listener=listener,
+        )
     if as_json:
         emit_json(found.to_json())
     else:
         _print(found, everything)
+
+
+@contextmanager
+def _watched(job: bool, as_json: bool) -> Iterator[tuple[Progress | None, Listener | None]]:
+    """Progress of bytes, or of a job."""
+    from regrain.cli.failures import resumable
+    from regrain.cli.progress import job_progress, progress_bar
+
+    if job:
+        with resumable(), job_progress(quiet=as_json) as listener:
+            yield None, listener
+    else:
+        with progress_bar("profiling") as progress:
+            yield progress, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +120,7 @@ def _columns(found: ModelProfile) -> list[_Column]:
         choice = found.choice(tensor)
         return "" if choice is None else f"{choice.granularity}+{_SHORT[choice.scheme]}"
 
-    return [
+    columns = [
         _Column("shape", lambda t: shape_text(t.shape), wide=True),
         _Column("dtype", lambda t: t.dtype),
         _Column("MB", lambda t: megabytes(t.bytes)),
@@ -100,6 +134,38 @@ def _columns(found: ModelProfile) -> list[_Column]:
         _Column(">6sd", lambda t: percent(t.outliers, 2), wide=True),
         _Column("rule", grain),
     ]
+    if not found.activity:
+        return columns
+    return [column for column in columns if column.title in _BESIDE_ACTIVITY] + _activity_columns(found)
+
+
+_BESIDE_ACTIVITY = ("shape", "dtype", "MB", "→ b/w", "int8", "zeros", "range")
+"""What of the weights' statistics is shown with a task."""
+
+
+def _activity_columns(found: ModelProfile) -> list[_Column]:
+    """What a task adds."""
+
+    def of(tensor: TensorProfile, text: Callable[[Activity], str]) -> str:
+        activity = found.activity.get(tensor.name)
+        return "-" if activity is None else text(activity)
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2g}"
+
+    def spread(activity: Activity) -> str:
+        return "-" if activity.range is None else "{:.2g}…{:.2g}".format(*activity.range)
+
+    return [
+        _Column("Fisher/w", lambda t: of(t, lambda a: number(a.sensitivity / t.count if t.count else None))),
+        _Column("in var", lambda t: of(t, lambda a: number(a.mean_variance))),
+        _Column("in range", lambda t: of(t, spread), wide=True),
+        _Column("rank", lambda t: of(t, lambda a: _share(a.effective_rank, len(a.mean))), wide=True),
+    ]
+
+
+def _share(rank: float | None, inputs: int) -> str:
+    return "-" if rank is None else f"{rank:.0f}/{inputs}"
 
 
 _SHORT = {"ans": "ans", "quantization": "quant", "pruning": "prune"}
@@ -131,7 +197,12 @@ def _print(found: ModelProfile, everything: bool) -> None:
         f"lossless, predicted: {megabytes(found.predicted_bytes)} MB",
         f"= {bits(found.predicted_bits_per_weight)} bits per weight",
     )
-    for line in [*_strange(found), *_choices(found)]:
+    if found.activity:
+        console.print(
+            "Fisher/w: sensitivity of the output to a weight · in: what flows into the layer · rank: directions it has",
+            style="dim",
+        )
+    for line in [*_strange(found), *([] if found.activity else _choices(found))]:
         console.print(line)
     console.print(
         "b/w, int8, exp, int4: bits · zeros, blocks, >6sd: % · range: log2(largest / smallest magnitude)", style="dim"

@@ -1,121 +1,104 @@
-"""`regrain compress`: a model in, an artifact out, not a bit lost."""
+"""`regrain compress`: a model in, an artifact out; how much may be lost is the caller's to say."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from regrain import __version__
-from regrain.artifact.layout import INDEX, Layout, artifact_name, check_apart, find_layout
-from regrain.artifact.output import check_output, output_directory, output_file, translate
-from regrain.artifact.threads import resolve_threads
-from regrain.artifact.writer import Progress, write_artifact
-from regrain.models import open_source
-from regrain.pipelines.inspect import Inspection, inspect
+from regrain.artifact.writer import Progress
+from regrain.core.budget import Budget
+from regrain.core.errors import BudgetError
+from regrain.core.recipe import Recipe, parse_recipe
+from regrain.pipelines.limits import budget_of
+from regrain.pipelines.lossless import CompressResult, compress_lossless
 
+if TYPE_CHECKING:
+    from regrain.models.task import Task
+    from regrain.pipelines.budgeted import BudgetedResult
+    from regrain.pipelines.session import Listener
 
-@dataclass(frozen=True, slots=True)
-class CompressResult:
-    """What was written. `notes` say what of the model an artifact does not hold, which is nothing for safetensors."""
+__all__ = ["CompressResult", "compress", "read_recipe"]
 
-    artifact: Inspection
-    notes: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> Path:
-        """The artifact: a file, or a directory."""
-        return self.artifact.path
-
-    def to_json(self) -> dict[str, object]:
-        """A JSON object: that of the artifact's inspection, and the notes."""
-        return self.artifact.to_json() | {"notes": list(self.notes)}
+ANYTHING = Budget(min_fidelity=0.0)
+"""For a recipe by hand: whatever it does is reported, not judged."""
 
 
 def compress(
     model: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
+    task: Task | str | os.PathLike[str] | None = None,
+    max_drop: float | str | None = None,
+    max_drop_abs: float | None = None,
+    min_fidelity: float | str | None = None,
+    max_size: int | str | None = None,
+    bits: float | None = None,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    cells: Sequence[str] | None = None,
+    work: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    fresh: bool = False,
     force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> CompressResult:
-    """Compress a model without loss.
+    listener: Listener | None = None,
+) -> CompressResult | BudgetedResult:
+    """Compress a model: without loss, or as small as the limits of a task allow.
 
     `model` is a safetensors file, a PyTorch state dict, a sharded checkpoint's index JSON or a directory. `out` is
     X.regrain.safetensors beside a file X, a directory X.regrain for the other two, unless it is given; a directory
     holds each file of weights as an artifact of its own and all other files as they are. `threads` None means every
     processor. `progress` is called with the bytes done and all bytes. Nothing is left behind by an error or Ctrl-C.
 
+    With `task` (a file, or `regrain.models.task.task_from`), at least one limit is needed, or a recipe. Limits hold
+    together: `max_drop` (a fraction, or "1%") and `max_drop_abs` of every metric, `min_fidelity`, `max_size` (bytes, or
+    "12MB"), `bits` per weight. They are proved on held-out data at `confidence`. `cells` are tried for every matrix
+    ("tensor", "row", "group:32", "block:16x16"); `work` is where measurements are kept, beside the model by default;
+    `resume` insists that there are some, `fresh` throws them away. `listener` hears how it goes. With a recipe and no
+    task, its steps are applied by rounding to the nearest, and nothing is measured.
+
     Raises OutputExistsError unless `force` is set, and whenever `out` is the model itself; OutputError if writing
-    fails, UnsupportedModelError and CorruptArtifactError for a model that cannot be read.
+    fails, UnsupportedModelError and CorruptArtifactError for a model that cannot be read; TaskError, BudgetError (with
+    `nearest` if the limits can't be met) and RecipeError.
     """
-    layout = find_layout(model)
-    target = _default_output(Path(model), layout) if out is None else Path(out)
-    count = resolve_threads(threads)
-    check_apart(layout, target)
-    check_output(target, force=force)
-    notes: list[str] = []
-    if layout.single:
-        notes += _compress_file(layout.root / layout.weights[0], target, force, count, progress)
-    else:
-        report = _Sum(sum(path.stat().st_size for path in layout.paths()), progress)
-        with output_directory(target, force=force) as folder:
-            for name in layout.weights:
-                file = folder / artifact_name(name)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                notes += _compress_file(layout.root / name, file, False, count, report.part)
-                report.end((layout.root / name).stat().st_size)
-            copy_others(layout, folder)
-    return CompressResult(inspect(target), tuple(notes))
+    budget = budget_of(
+        max_drop=max_drop,
+        max_drop_abs=max_drop_abs,
+        min_fidelity=min_fidelity,
+        max_size=max_size,
+        bits=bits,
+        confidence=confidence,
+    )
+    steps = read_recipe(recipe) if isinstance(recipe, str | os.PathLike) else recipe
+    if task is not None:
+        from regrain.pipelines.budgeted import compress_within
+        from regrain.pipelines.session import Listener, options_of
+
+        if budget is None and steps is None:
+            raise BudgetError("a limit or a recipe must be given with a task: max_drop='1%', for example")
+        return compress_within(
+            model,
+            out,
+            task=task,
+            budget=budget or ANYTHING,
+            recipe=steps,
+            options=options_of(seed=seed, cells=cells, work=work, resume=resume, fresh=fresh, threads=threads),
+            force=force,
+            listener=listener or Listener(),
+        )
+    if budget is not None:
+        raise BudgetError("a task must be given with limits: they are kept on its data")
+    if steps is not None:
+        from regrain.pipelines.replay import replay
+
+        return replay(model, out, recipe=steps, force=force, threads=threads, progress=progress)
+    return compress_lossless(model, out, force=force, threads=threads, progress=progress)
 
 
-def copy_others(layout: Layout, folder: Path) -> None:
-    """Copy the files of a model that are no weights."""
-    for name in layout.others:
-        copy_file(layout.root / name, folder / name)
-
-
-def copy_file(path: Path, out: Path) -> None:
-    """Copy one file into a directory that is being written."""
-    with open(path, "rb") as source, translate(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with open(out, "xb") as copy:
-            shutil.copyfileobj(source, copy)
-
-
-def _compress_file(path: Path, out: Path, force: bool, threads: int, progress: Progress | None) -> tuple[str, ...]:
-    source = open_source(path)
-    with output_file(out, force=force) as sink:
-        write_artifact(source, sink, version=__version__, threads=threads, progress=progress)
-    return source.notes
-
-
-def _default_output(model: Path, layout: Layout) -> Path:
-    if layout.single:
-        return layout.root / artifact_name(layout.weights[0])
-    if model.is_dir():
-        model = model.resolve()
-        return model.with_name(model.name + ".regrain")
-    return layout.root / (model.name.removesuffix(INDEX).removesuffix(".json") + ".regrain")
-
-
-class _Sum:
-    """Progress over several files as one."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._before = 0
-
-    def part(self, done: int, _: int) -> None:
-        """Report the bytes of the current file."""
-        if self._progress is not None:
-            self._progress(self._before + done, self._total)
-
-    def end(self, size: int) -> None:
-        """A file is done."""
-        self._before += size
-        self.part(0, 0)
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """A recipe's file. Raises OSError, RecipeError."""
+    return parse_recipe(Path(path).read_text("utf-8", "replace"))

@@ -6,16 +6,24 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from regrain.artifact.layout import find_layout
 from regrain.artifact.source import Source
 from regrain.artifact.ties import Ties
 from regrain.artifact.writer import Progress
+from regrain.core.activity import Activity
 from regrain.core.dtypes import DTYPES, word_dtype
 from regrain.core.profile import ModelProfile, TensorProfile
 from regrain.core.selection import SelectionRule
 from regrain.models import open_any
 from regrain.profiling import DEFAULT_BLOCK, profile_tensor
+
+if TYPE_CHECKING:
+    from regrain.models.task import Task
+    from regrain.pipelines.session import Listener
+    from regrain.planning.layer import Layer
+    from regrain.profiling.activations import Inputs
 
 _FILE = 600
 _TENSOR = 180
@@ -28,6 +36,11 @@ def profile(
     rule: SelectionRule | None = None,
     block: tuple[int, int] = DEFAULT_BLOCK,
     progress: Progress | None = None,
+    task: Task | str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    work: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    listener: Listener | None = None,
 ) -> ModelProfile:
     """Profile every tensor of a safetensors file, a sharded checkpoint, a model directory or a PyTorch state dict.
 
@@ -35,7 +48,12 @@ def profile(
     counted. Tensors are mapped and read in pieces, so memory does not grow with the model. In a model of several files
     each stands alone: ties are found within a file.
 
-    Raises OSError, UnsupportedModelError, CorruptArtifactError for a broken file, ValueError for an impossible block.
+    With `task`, what flows into each layer and how sensitive the output is to its weights are measured on calibration
+    data, and kept in `work` (beside the model by default) for `regrain.plan` and `regrain.compress`; `seed`, `threads`
+    and `listener` are as there.
+
+    Raises OSError, UnsupportedModelError, CorruptArtifactError for a broken file, ValueError for an impossible block,
+    TaskError for a task that can't be used.
     """
     if min(block) < 1:
         raise ValueError(f"block must be at least 1x1 weights, not {block[0]}x{block[1]}")
@@ -50,7 +68,35 @@ def profile(
             if progress is not None:
                 progress(done, total)
     overhead = sum(_overhead(source) for source in sources)
-    return ModelProfile(tuple(tensors), block, rule or SelectionRule(), overhead)
+    made = ModelProfile(tuple(tensors), block, rule or SelectionRule(), overhead)
+    return made if task is None else replace(made, activity=_activity(model, task, seed, work, threads, listener))
+
+
+def _activity(
+    model: str | os.PathLike[str],
+    task: Task | str | os.PathLike[str],
+    seed: int,
+    work: str | os.PathLike[str] | None,
+    threads: int | None,
+    listener: Listener | None,
+) -> dict[str, Activity]:
+    from regrain.pipelines.session import Listener, options_of, prepare
+
+    options = options_of(seed=seed, work=work, threads=threads)
+    evidence = prepare(model, task, options, listener or Listener()).evidence
+    return {name: _of(layer, evidence.inputs.get(name)) for name, layer in evidence.layers.items()}
+
+
+def _of(layer: Layer, met: Inputs | None) -> Activity:
+    if met is None:
+        return Activity(layer.factors.trace)
+    trace, rank = None, None
+    if met.hessian is not None:
+        trace = float(met.hessian.trace(dtype=float))
+        squares = float((met.hessian.astype(float) ** 2).sum())
+        rank = trace * trace / squares if squares else None
+    mean, variance, least, most = (tuple(values.tolist()) for values in (met.mean, met.variance, met.least, met.most))
+    return Activity(layer.factors.trace, met.count, mean, variance, least, most, trace, rank)
 
 
 def _profiles(source: Source, block: tuple[int, int]) -> Iterator[TensorProfile]:

@@ -1,4 +1,4 @@
-"""`regrain demo`: every verb on a real model, everything proved, everything measured beside other tools."""
+"""`regrain demo --lossless`: every lossless verb on a real model, everything proved and measured beside other tools."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 import regrain.torch
 from regrain.core.errors import RegrainError
 from regrain.core.profile import ModelProfile
-from regrain.pipelines.compress import compress
 from regrain.pipelines.inspect import Inspection
+from regrain.pipelines.lossless import compress_lossless
 from regrain.pipelines.peers import Rate, peers, race, same_bits
 from regrain.pipelines.profile import profile
 from regrain.pipelines.restore import restore
@@ -79,7 +79,7 @@ class ModelDemo:
 
 
 @dataclass(frozen=True, slots=True)
-class DemoResult:
+class LosslessDemo:
     """The whole demo. `kept` says whether the files are still there."""
 
     models: tuple[ModelDemo, ...]
@@ -100,9 +100,9 @@ class DemoResult:
         }
 
 
-def demo(
+def demo_lossless(
     folder: Path, *, kept: bool = False, force: bool = False, rounds: int = ROUNDS, said: Said = lambda _: None
-) -> DemoResult:
+) -> LosslessDemo:
     """Run the demo on all-MiniLM-L6-v2, as bf16 (a cast) and as fp32 (as published), writing below `folder`.
 
     Profile, compress, verify, restore; load what was compressed and run the sentence encoder with it; then measure
@@ -114,7 +114,7 @@ def demo(
     source = model_folder()
     folder.mkdir(parents=True, exist_ok=True)
     models = tuple(_one(source, folder, name, dtype, force, rounds, said) for name, dtype in _DTYPES)
-    return DemoResult(models, folder, kept, len(SENTENCES), rounds, time.perf_counter() - start)
+    return LosslessDemo(models, folder, kept, len(SENTENCES), rounds, time.perf_counter() - start)
 
 
 def _one(source: Path, folder: Path, name: str, dtype: torch.dtype, force: bool, rounds: int, said: Said) -> ModelDemo:
@@ -128,7 +128,7 @@ def _one(source: Path, folder: Path, name: str, dtype: torch.dtype, force: bool,
     step("profiling")
     profiled = profile(plain)
     step("compressing")
-    compressed = compress(plain, artifact, force=force)
+    compressed = compress_lossless(plain, artifact, force=force)
     step("verifying")
     verify(artifact, plain)
     proofs = [Proof("regrain verify: every checksum and final state is right, and every bit is the original's")]

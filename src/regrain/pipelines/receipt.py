@@ -1,0 +1,340 @@
+"""The receipt: what was done to a model, why, and what it did, as JSON that goes into the artifact.
+
+What differs from run to run (seconds, memory, latency) is kept apart: the same input gives the same artifact.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regrain import __version__
+from regrain.accuracy import Budget, Verdict
+from regrain.core.recipe import LayerPlan, Method
+from regrain.core.scores import Scores
+from regrain.pipelines.session import Session
+from regrain.planning.build import Built
+from regrain.planning.evaluate import Measured
+from regrain.planning.evidence import setting_json
+from regrain.planning.layer import Layer
+from regrain.planning.search import Point, Search
+from regrain.profiling import DEFAULT_BLOCK, profile_tensor
+
+if TYPE_CHECKING:
+    from regrain.profiling.activations import Inputs
+
+BINS = 24
+"""Bars of a layer's histogram."""
+
+CURVE = 28
+"""Points of the predicted frontier."""
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgment:
+    """One recipe on the held-out data: its predicted loss as a fraction of the best point's, and that point's number if
+    it is the one.
+    """
+
+    step: float
+    point: int | None
+    measured: Measured
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """All looks at held-out data, and what came of them: "met" or "lossless". `point` is the search's point that was
+    accepted, None for one of the safer ones.
+    """
+
+    outcome: str
+    judgments: tuple[Judgment, ...]
+    point: Point | None
+
+    @property
+    def accepted(self) -> Judgment | None:
+        """The look that the result rests on: the last that did not fail."""
+        kept = [one for one in self.judgments if one.verdict is None or one.verdict.ok]
+        return kept[-1] if kept else None
+
+
+def receipt_of(
+    session: Session,
+    search: Search,
+    budget: Budget,
+    judged: Verdicts,
+    plans: Mapping[str, LayerPlan],
+    built: Mapping[str, Built],
+    *,
+    replayed: bool = False,
+) -> dict[str, Any]:
+    """The receipt, all numbers finite and rounded to what they are worth."""
+    size = session.candidate.size(built)
+    weights = session.weights
+    document = {
+        "mode": "lossy" if any(one.quantized is not None for one in built.values()) else "lossless",
+        "model": {
+            "bytes": session.original_bytes,
+            "tensors": sum(len(source.header.entries) for source in session.sources),
+            "sha256": session.model_sha256,
+            "weights": weights,
+        },
+        "task": {
+            "name": session.task.name,
+            "sha256": session.task.sha256,
+            "kind": session.candidate.evaluator.kind,
+            "calibration_batches": session.evidence.examples,
+            "search_rows": session.candidate.evaluator.examples,
+        },
+        "budget": budget.to_json(),
+        "guard": search.budget.min_fidelity if search.budget is not budget else None,
+        "outcome": judged.outcome,
+        "sizes": {
+            "original": session.original_bytes,
+            "artifact": size,
+            "lossless": session.lossless_bytes,
+            "bits_per_weight": 8 * size / weights,
+            "original_bits_per_weight": 8 * session.original_bytes / weights,
+        },
+        "judgement": [_judgment(one, session, search.budget, one is judged.accepted) for one in judged.judgments],
+        "frontier": _frontier(session, search, judged),
+        "predicted_frontier": _predicted(session, search),
+        "seed": session.setting.seed,
+        "setting": setting_json(session.setting),
+        "recipe": {name: plan.to_json() for name, plan in plans.items()},
+        "layers": [_layer(session, layer, plans[name], built[name]) for name, layer in session.evidence.layers.items()],
+        "notes": list(session.warnings),
+        "regrain": __version__,
+        "command": _command(session, budget, replayed),
+    }
+    found: dict[str, Any] = json.loads(json.dumps(_rounded(document), allow_nan=False))
+    return found
+
+
+def measured_json(
+    session: Session, path: Path, seconds: float, phases: Mapping[str, float], memory: int
+) -> dict[str, Any]:
+    """What was measured on this machine: the network must hold the artifact's weights."""
+    return {
+        "cost": {"seconds": seconds, "phases": dict(phases), "peak_memory_bytes": memory},
+        "latency": _latency(session, path),
+        "threads": session.threads,
+    }
+
+
+def _latency(session: Session, path: Path) -> dict[str, Any]:
+    import regrain.torch
+
+    batch = session.task.batches("calibration")[0]
+
+    def run() -> None:
+        session.task.outputs(session.network.model, batch)
+
+    after = _median(run)
+    session.candidate.take_out()
+    before = _median(run)
+    return {
+        "before_ms": before,
+        "after_ms": after,
+        "batch": "the first calibration batch",
+        "load_ms": _median(lambda: regrain.torch.load_file(path, threads=session.threads)),
+        "plain_load_ms": _median(lambda: [regrain.torch.load_file(one) for one in session.layout.paths()])
+        if all(one.suffix == ".safetensors" for one in session.layout.paths())
+        else None,
+    }
+
+
+def _median(run: Any) -> float:
+    """Milliseconds."""
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def _judgment(one: Judgment, session: Session, budget: Budget, accepted: bool) -> dict[str, Any]:
+    return {
+        "split": "held_out",
+        "accepted": accepted,
+        "step": one.step,
+        "point": one.point,
+        "ok": None if one.verdict is None else one.verdict.ok,
+        "checks": None if one.verdict is None else [str(check) for check in one.verdict.checks],
+        "metrics": _metrics(one.measured, session, budget),
+        "fidelity": _fidelity(one.measured, budget),
+    }
+
+
+def _metrics(measured: Measured, session: Session, budget: Budget) -> list[dict[str, Any]]:
+    found = []
+    for name, drop in measured.drops.items():
+        baseline = session.candidate.evaluator.baseline[name]
+        limits = [] if budget.max_drop is None else [budget.max_drop * abs(drop.before)]
+        limits += [] if budget.max_drop_abs is None else [budget.max_drop_abs]
+        higher = baseline.higher_is_better if isinstance(baseline, Scores) else True
+        found.append({"name": name, **drop.to_json(), "limit": min(limits, default=None), "higher_is_better": higher})
+    return found
+
+
+def _fidelity(measured: Measured, budget: Budget) -> dict[str, Any]:
+    fidelity = measured.fidelity
+    upper = fidelity.loss(budget.confidence).upper
+    return {
+        "kind": fidelity.kind,
+        "n": fidelity.n,
+        "D": fidelity.D,
+        "D_upper": upper if fidelity.kind == "embeddings" else None,
+        "kl": fidelity.kl,
+        "kl_upper": upper if fidelity.kind == "logits" else None,
+        "top1": fidelity.top1,
+        "neighbor_overlap": fidelity.neighbor_overlap,
+    }
+
+
+def _frontier(session: Session, search: Search, judged: Verdicts) -> list[dict[str, Any]]:
+    """Every point that was evaluated on the search data, lossless among them."""
+    weights = session.weights
+    points: list[dict[str, Any]] = [
+        {
+            "point": None,
+            "bits_per_weight": 8 * session.lossless_bytes / weights,
+            "bytes": session.lossless_bytes,
+            "predicted_loss": 0.0,
+            "predicted_D": 0.0,
+            "D": 0.0,
+            "metrics": {},
+            "feasible": True,
+            "chosen": judged.point is None and judged.outcome == "lossless",
+            "lossless": True,
+        }
+    ]
+    for point in search.points:
+        points.append(  # noqa: PERF401
+            {
+                "point": point.number,
+                "bits_per_weight": 8 * point.nbytes / weights,
+                "bytes": point.nbytes,
+                "predicted_loss": point.loss,
+                "predicted_D": point.predicted,
+                "D": point.measured.fidelity.value,
+                "metrics": {
+                    name: {
+                        "after": drop.after,
+                        "relative": drop.relative if drop.before else None,
+                        "upper": drop.relative_upper,
+                    }
+                    for name, drop in point.measured.drops.items()
+                },
+                "feasible": point.ok,
+                "chosen": judged.point is point,
+                "lossless": False,
+            }
+        )
+    return points
+
+
+def _predicted(session: Session, search: Search) -> list[list[float]]:
+    """Bits per weight and loss that candidates promise, corrected by what was measured, from fine to coarse."""
+    overhead = session.candidate.size({})
+    found = []
+    for loss in np.geomspace(1e-5, 0.3, CURVE):
+        solution = session.solver.for_loss(float(loss))
+        found.append(
+            [8 * (overhead + solution.bytes) / session.weights, solution.loss * search.correction(solution.loss)]
+        )
+    return found
+
+
+def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dict[str, Any]:
+    words = layer.weights.view(np.uint32).reshape(-1)
+    found = profile_tensor(layer.name, "F32", layer.shape, words, DEFAULT_BLOCK)
+    met = session.evidence.inputs.get(layer.name)
+    finite = bool(np.isfinite(layer.weights).all())
+    counts, edges = np.histogram(layer.weights, BINS) if finite else (np.empty(0), np.empty(0))
+    lossy = built.quantized is not None
+    size = built.size if lossy else layer.lossless
+    return {
+        "name": layer.name,
+        "shape": list(layer.shape),
+        "kind": layer.kind,
+        "weights": layer.count,
+        "granularity": plan.cell.name.partition(":")[0] if plan.cell is not None else "fine",
+        "cell": None if plan.cell is None else list(plan.cell.size(*layer.weights.shape)),
+        "scheme": "quantized" if lossy else "lossless",
+        "step": plan.step,
+        "bits": 8 * size / layer.count if layer.count else 0.0,
+        "bytes": size,
+        "predicted_loss": built.loss,
+        "sensitivity": layer.factors.trace,
+        "why": why(layer, plan),
+        "statistics": {
+            "std": found.std,
+            "absmax": found.absmax,
+            "kurtosis": found.kurtosis,
+            "exponent_entropy": found.exponent_entropy,
+            "int8_entropy": found.int8_entropy,
+            "sparsity": found.sparsity,
+            **_of_inputs(met),
+        },
+        "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
+    }
+
+
+def _of_inputs(met: Inputs | None) -> dict[str, float]:
+    if met is None:
+        return {}
+    return {"input_mean": float(met.mean.mean()), "input_variance": float(met.variance.mean())}
+
+
+def why(layer: Layer, plan: LayerPlan) -> str:
+    """What decided, in a sentence."""
+    if plan.method is Method.LOSSLESS:
+        if not layer.usable:
+            return "kept as it is: it can't be quantized, or has nothing in it to gain from"
+        return "kept as it is: that is the cheapest way to spend the loss"
+    if layer.factors.trace == 0.0:
+        return "the task's output does not depend on it: rounded to about 6 bits, no more is known"
+    per_weight = layer.factors.trace / layer.count
+    shared = "one step for all of it" if plan.cell is not None and plan.cell.name == "tensor" else "steps by row"
+    return f"sensitivity {per_weight:.2g} a weight asks for steps of {plan.step:.2g}; {shared} costs fewest bytes"
+
+
+def _command(session: Session, budget: Budget, replayed: bool) -> str:
+    limits = {
+        "--max-drop": budget.max_drop,
+        "--max-drop-abs": budget.max_drop_abs,
+        "--min-fidelity": budget.min_fidelity or None,
+        "--max-size": budget.max_bytes,
+        "--bits": budget.bits,
+    }
+    given = " ".join(f"{option} {value:.9g}" for option, value in limits.items() if value is not None)
+    given += " --recipe recipe.json" if replayed else ""
+    confidence = "" if budget.confidence == 0.95 else f" --confidence {budget.confidence:g}"
+    model = session.layout.weights[0] if session.layout.single else session.layout.root.name
+    name = session.task.path.name if session.task.path is not None else session.task.name
+    return f"regrain compress {model} --task {name} {given}{confidence} --seed {session.setting.seed}"
+
+
+def _rounded(value: Any) -> Any:
+    """Six significant digits, for people; sizes are whole anyway."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if isinstance(value, np.generic):
+        return _rounded(value.item())
+    return value

@@ -1,0 +1,241 @@
+"""What planning and compressing for a task share: the model in its task, everything measured, candidates, a store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from regrain import __version__
+from regrain.artifact.layout import MEASUREMENTS, Layout, find_layout
+from regrain.artifact.source import Source
+from regrain.artifact.threads import resolve_threads
+from regrain.core.budget import Budget
+from regrain.core.dtypes import DTYPES
+from regrain.core.errors import TaskError
+from regrain.core.recipe import Cell, LayerPlan, Method, Recipe
+from regrain.models import open_any
+from regrain.models.network import Network
+from regrain.models.task import Task
+from regrain.models.task_check import check_task
+from regrain.models.task_file import load_task
+from regrain.pipelines.estimate import Estimate, estimate
+from regrain.planning.candidates import CELLS, candidates
+from regrain.planning.evaluate import Evaluator
+from regrain.planning.evidence import Evidence, Setting, batches_digest, gather, load_weights, setting_json
+from regrain.planning.search import Candidate, Point
+from regrain.planning.solve import Solver
+from regrain.planning.store import Store
+
+
+def _silent(*_: object) -> None:
+    """Nobody listens."""
+
+
+PASSES = 32
+"""Backward passes that measure sensitivity, unless the calibration data have more batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who wants to know how it goes. `step` is called with what is being done, how much of it is, and all of it;
+    `estimate` once, before the heavy part; `point` with every evaluated point and the best so far; `note` with what the
+    user should know.
+    """
+
+    step: Callable[[str, int, int], None] = field(default=_silent)
+    estimate: Callable[[Estimate], None] = field(default=_silent)
+    point: Callable[[Point, Point | None], None] = field(default=_silent)
+    note: Callable[[str], None] = field(default=_silent)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to plan. `probes` are random projections of each calibration batch, None for as many as make PASSES in all;
+    `cells` are tried for every matrix; `work` is the folder for measurements, None for `.regrain` beside the model;
+    `fresh` measures everything again; `resume` insists that something was measured.
+    """
+
+    seed: int = 0
+    probes: int | None = None
+    cells: tuple[Cell, ...] = CELLS
+    work: Path | None = None
+    fresh: bool = False
+    resume: bool = False
+    threads: int | None = None
+
+
+def options_of(
+    *,
+    seed: int = 0,
+    cells: Sequence[str] | None = None,
+    work: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    fresh: bool = False,
+    threads: int | None = None,
+) -> Options:
+    """Options of plain values; None means the default. Raises RecipeError for a cell that there isn't."""
+    return Options(
+        seed=seed,
+        cells=CELLS if cells is None else tuple(Cell(name) for name in cells),
+        work=None if work is None else Path(work),
+        resume=resume,
+        fresh=fresh,
+        threads=threads,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Session:
+    """A model with its weights in its task's network, everything measured on calibration data, ready to search."""
+
+    layout: Layout
+    sources: Sequence[Source]
+    task: Task
+    network: Network
+    store: Store
+    setting: Setting
+    evidence: Evidence
+    solver: Solver
+    candidate: Candidate
+    model_sha256: str
+    threads: int
+    warnings: tuple[str, ...]
+
+    @property
+    def weights(self) -> int:
+        """Floating-point elements of the model's files, tied ones once."""
+        names = {self.evidence.same.get(name, name) for source in self.sources for name in source.header.entries}
+        entries = {name: entry for source in self.sources for name, entry in source.header.entries.items()}
+        return sum(
+            8 * entry.nbytes // DTYPES[entry.dtype].bits
+            for name, entry in entries.items()
+            if name in names and DTYPES[entry.dtype].floating
+        )
+
+    @property
+    def original_bytes(self) -> int:
+        """Bytes of the model's files of weights."""
+        return sum(source.header.file_bytes for source in self.sources)
+
+    @property
+    def lossless_bytes(self) -> int:
+        """Predicted bytes without any loss."""
+        return self.candidate.size({}) + sum(layer.lossless for layer in self.evidence.layers.values())
+
+    def recipe(self, point: Point | None, budget: Budget) -> Recipe:
+        """A point as a recipe; None is lossless."""
+        note = {
+            "regrain": __version__,
+            "task": self.task.name,
+            "budget": budget.to_json(),
+            "setting": setting_json(self.setting),
+            "predicted_loss": 0.0 if point is None else float(f"{point.loss:.6g}"),
+        }
+        plans = self.lossless_plans() if point is None else point.plans
+        return Recipe(tuple(plans.values()), self.model_sha256, note)
+
+    def lossless_plans(self) -> dict[str, LayerPlan]:
+        """Every layer as it is."""
+        return {
+            name: LayerPlan(name, Method.LOSSLESS, bytes=layer.lossless, why="kept as it is")
+            for name, layer in self.evidence.layers.items()
+        }
+
+
+def prepare(
+    model: str | os.PathLike[str], task: Task | str | os.PathLike[str], options: Options, listener: Listener
+) -> Session:
+    """Load a model into its task, check the task, and measure what isn't in the store yet.
+
+    Raises TaskError for a task that can't be used, UnsupportedModelError and OSError for a model that can't be read.
+    """
+    import torch
+
+    threads = resolve_threads(options.threads)
+    torch.set_num_threads(threads)
+    layout = find_layout(model)
+    sources = [open_any(path) for path in layout.paths()]
+    job = task if isinstance(task, Task) else load_task(task)
+    listener.step("loading the model", 0, 0)
+    network = Network(job.model())
+    unused = load_weights(network, sources)
+    listener.step("checking the task", 0, 0)
+    start = time.perf_counter()
+    warnings = check_task(job, network.model)
+    checked = time.perf_counter() - start
+    for warning in warnings:
+        listener.note(warning)
+    if unused:
+        listener.note(
+            f"{len(unused)} tensors stay lossless, the task's model has no place for them: {unused[0]!r} first"
+        )
+    batches = job.batches("calibration")
+    setting = Setting(options.seed, options.probes or min(4, max(1, round(PASSES / len(batches)))))
+    listener.step("hashing the model", 0, 0)
+    sha256 = _digest(sources)
+    store = _store(options, layout, [sha256, job.sha256, batches_digest(batches), setting_json(setting)])
+    listener.estimate(estimate(network, job, batches, setting.probes, checked, measured=store.has("inputs")))
+    evidence = gather(
+        sources, network, job, batches, store, setting, unused=unused, threads=threads, said=listener.step
+    )
+    if not evidence.layers:
+        raise TaskError("MODEL must have floating-point weights that the task's model uses, and has none")
+    listener.step("evaluating the original", 0, 0)
+    evaluator = Evaluator(network, job, "search", _within(store, batches_digest(job.batches("search"))))
+    candidate = Candidate(evidence, evaluator, evaluator.store, threads)
+    made = []
+    with ThreadPoolExecutor(threads) as pool:
+        tried = pool.map(lambda layer: candidates(layer, options.cells), evidence.layers.values())
+        for number, one in enumerate(tried):
+            listener.step("predicting", number, len(evidence.layers))
+            made.append(one)
+    return Session(
+        layout,
+        sources,
+        job,
+        network,
+        store,
+        setting,
+        evidence,
+        Solver(made),
+        candidate,
+        sha256,
+        threads,
+        tuple(warnings),
+    )
+
+
+def _digest(sources: Sequence[Source]) -> str:
+    found = hashlib.sha256()
+    for source in sources:
+        for chunk in source.chunks():
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def _store(options: Options, layout: Layout, key: object) -> Store:
+    """The folder of this very measurement; others beside it belong to other models, tasks or seeds."""
+    digest = hashlib.sha256(json.dumps([key, __version__], sort_keys=True).encode("utf-8")).hexdigest()[:16]
+    beside = layout.root if layout.single else layout.root.resolve().parent  # never within what is copied
+    root = options.work if options.work is not None else beside / MEASUREMENTS
+    folder = root / digest
+    if options.resume and not folder.is_dir():
+        raise TaskError(
+            f"there must be something to resume in {str(root)!r}, and nothing there is of this model, task, data and "
+            "seed: leave out --resume"
+        )
+    store = Store(folder)
+    if options.fresh:
+        store.clear()
+    return store
+
+
+def _within(store: Store, digest: str) -> Store:
+    """Points depend on the search data too."""
+    return Store(store.folder / f"search-{digest[:16]}")
