@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from regrain.core.recipe import Cell, Method
 from regrain.planning.candidates import Candidates, Curve
+from regrain.planning.hostcosts import HostCosts, measure_costs
+from regrain.planning.layer import Factors, Layer
 from regrain.planning.solve import Solution, Solver
 
 
@@ -103,9 +105,18 @@ def test_many_layers_come_close_to_the_bound() -> None:
         assert 8 * found.gap / weights < 0.01
 
 
-def test_corrections_multiply_losses() -> None:
+def test_latency_prefers_what_decodes_sooner() -> None:
     curve = Curve(Cell("tensor"), np.arange(2), np.array([50.0, 10.0]), np.array([0.1, 0.3]))
-    tensors = [Candidates("a", 9, 100.0, (curve,))]
+    tensors = [Candidates("a", 100, 100.0, (curve,))]
     assert Solver(tensors).for_loss(0.3).bytes == 10
-    assert Solver(tensors, {"a": 2.0}).for_loss(0.3).bytes == 50
-    assert Solver(tensors, {"b": 2.0}).for_loss(0.3).bytes == 10
+    # Quantized weights that took as long to decode as 200 bytes to read would be worth it for no one.
+    assert Solver(tensors, HostCosts(byte=1.0, lossless=0.0, quantized=2.0)).for_loss(0.3).bytes == 100
+    assert Solver(tensors, HostCosts(byte=1.0, lossless=2.0, quantized=0.0)).for_loss(0.3).bytes == 10
+
+
+def test_costs_of_this_machine() -> None:
+    weights = np.random.default_rng(0).normal(size=(256, 512)).astype(np.float32)
+    layer = Layer("w", "F32", "linear", weights.shape, weights, weights.nbytes, Factors.alike(*weights.shape))
+    costs = measure_costs(layer)
+    assert 0.0 < costs.byte < 1e-6
+    assert 0.0 < costs.quantized < 1e-4 and 0.0 < costs.lossless < 1e-4

@@ -49,7 +49,13 @@ def parse_budget(
 
 
 def parse_options(
-    seed: int, cells: str | None, work: Path | None, resume: bool, fresh: bool, threads: int | None
+    seed: int,
+    cells: str | None,
+    work: Path | None,
+    resume: bool,
+    fresh: bool,
+    threads: int | None,
+    objective: str = "bytes",
 ) -> Options:
     """Options of planning. Raises typer.BadParameter."""
     from regrain.pipelines.session import options_of
@@ -64,4 +70,5 @@ def parse_options(
             resume=resume,
             fresh=fresh,
             threads=threads,
+            objective=objective,
         )

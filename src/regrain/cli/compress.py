@@ -21,6 +21,7 @@ from regrain.cli.options import (
     MaxSize,
     MinFidelity,
     Model,
+    Objective,
     Resume,
     Seed,
     TaskOption,
@@ -60,6 +61,7 @@ def command(
     confidence: Confidence = 0.95,
     seed: Seed = 0,
     cells: Cells = None,
+    objective: Objective = "bytes",
     work: Work = None,
     resume: Resume = False,
     fresh: Fresh = False,
@@ -89,7 +91,14 @@ def command(
         _plainly(model, out, steps, force, threads, as_json)
     else:
         _within(
-            model, out, task, budget, steps, parse_options(seed, cells, work, resume, fresh, threads), force, as_json
+            model,
+            out,
+            task,
+            budget,
+            steps,
+            parse_options(seed, cells, work, resume, fresh, threads, objective),
+            force,
+            as_json,
         )
 
 

@@ -79,6 +79,13 @@ Cells = Annotated[
         show_default="tensor,row",
     ),
 ]
+Objective = Annotated[
+    str,
+    typer.Option(
+        metavar="bytes|latency",
+        help="What to make small: bytes, or the time that loading takes, by what this machine is measured to need.",
+    ),
+]
 Work = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Where measurements are kept.", show_default=".regrain beside the model"),

@@ -19,6 +19,7 @@ from regrain.cli.options import (
     MaxSize,
     MinFidelity,
     Model,
+    Objective,
     Resume,
     Seed,
     TaskFile,
@@ -48,6 +49,7 @@ def command(
     confidence: Confidence = 0.95,
     seed: Seed = 0,
     cells: Cells = None,
+    objective: Objective = "bytes",
     work: Work = None,
     resume: Resume = False,
     fresh: Fresh = False,
@@ -68,7 +70,7 @@ def command(
     budget = parse_budget(max_drop, max_drop_abs, min_fidelity, max_size, bits, confidence)
     if budget is None:
         raise typer.BadParameter("a limit must be given, such as --max-drop 1%")
-    options = parse_options(seed, cells, work, resume, fresh, threads)
+    options = parse_options(seed, cells, work, resume, fresh, threads, objective)
     from regrain.pipelines.plan import plan_within
 
     with resumable(), job_progress(quiet=as_json) as listener:

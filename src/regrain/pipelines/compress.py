@@ -39,6 +39,7 @@ def compress(
     confidence: float = 0.95,
     seed: int = 0,
     cells: Sequence[str] | None = None,
+    objective: str = "bytes",
     work: str | os.PathLike[str] | None = None,
     resume: bool = False,
     fresh: bool = False,
@@ -57,9 +58,10 @@ def compress(
     With `task` (a file, or `regrain.models.task.task_from`), at least one limit is needed, or a recipe. Limits hold
     together: `max_drop` (a fraction, or "1%") and `max_drop_abs` of every metric, `min_fidelity`, `max_size` (bytes, or
     "12MB"), `bits` per weight. They are proved on held-out data at `confidence`. `cells` are tried for every matrix
-    ("tensor", "row", "group:32", "block:16x16"); `work` is where measurements are kept, beside the model by default;
-    `resume` insists that there are some, `fresh` throws them away. `listener` hears how it goes. With a recipe and no
-    task, its steps are applied by rounding to the nearest, and nothing is measured.
+    ("tensor", "row", "group:32", "block:16x16"); `objective` is what is minimized, "bytes", or "latency" of loading on
+    this machine; `work` is where measurements are kept, beside the model by default; `resume` insists that there are
+    some, `fresh` throws them away. `listener` hears how it goes. With a recipe and no task, its steps are applied by
+    rounding to the nearest, and nothing is measured.
 
     Raises OutputExistsError unless `force` is set, and whenever `out` is the model itself; OutputError if writing
     fails, UnsupportedModelError and CorruptArtifactError for a model that cannot be read; TaskError, BudgetError (with
@@ -86,7 +88,9 @@ def compress(
             task=task,
             budget=budget or ANYTHING,
             recipe=steps,
-            options=options_of(seed=seed, cells=cells, work=work, resume=resume, fresh=fresh, threads=threads),
+            options=options_of(
+                seed=seed, cells=cells, work=work, resume=resume, fresh=fresh, threads=threads, objective=objective
+            ),
             force=force,
             listener=listener or Listener(),
         )

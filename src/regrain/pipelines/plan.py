@@ -79,6 +79,7 @@ def plan(
     confidence: float = 0.95,
     seed: int = 0,
     cells: Sequence[str] | None = None,
+    objective: str = "bytes",
     work: str | os.PathLike[str] | None = None,
     resume: bool = False,
     fresh: bool = False,
@@ -101,7 +102,9 @@ def plan(
     )
     if budget is None:
         raise BudgetError("a limit must be given: max_drop='1%', for example")
-    options = options_of(seed=seed, cells=cells, work=work, resume=resume, fresh=fresh, threads=threads)
+    options = options_of(
+        seed=seed, cells=cells, work=work, resume=resume, fresh=fresh, threads=threads, objective=objective
+    )
     return plan_within(
         model, out, task=task, budget=budget, options=options, force=force, listener=listener or Listener()
     )

@@ -9,7 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,7 @@ def receipt_of(
     """The receipt, all numbers finite and rounded to what they are worth."""
     size = session.candidate.size(built)
     weights = session.weights
+    limits = replace(search.budget, confidence=budget.confidence)
     document = {
         "mode": "lossy" if any(one.quantized is not None for one in built.values()) else "lossless",
         "model": {
@@ -106,10 +107,11 @@ def receipt_of(
             "bits_per_weight": 8 * size / weights,
             "original_bits_per_weight": 8 * session.original_bytes / weights,
         },
-        "judgement": [_judgment(one, session, search.budget, one is judged.accepted) for one in judged.judgments],
+        "judgement": [_judgment(one, session, limits, one is judged.accepted) for one in judged.judgments],
         "frontier": _frontier(session, search, judged),
         "predicted_frontier": _predicted(session, search),
         "seed": session.setting.seed,
+        **({} if session.costs is None else {"objective": {"minimized": "latency", **session.costs.to_json()}}),
         "setting": setting_json(session.setting),
         "recipe": {name: plan.to_json() for name, plan in plans.items()},
         "layers": [_layer(session, layer, plans[name], built[name]) for name, layer in session.evidence.layers.items()],

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from regrain import __version__
 from regrain.artifact.layout import MEASUREMENTS, Layout, find_layout
@@ -17,7 +18,7 @@ from regrain.artifact.source import Source
 from regrain.artifact.threads import resolve_threads
 from regrain.core.budget import Budget
 from regrain.core.dtypes import DTYPES
-from regrain.core.errors import TaskError
+from regrain.core.errors import BudgetError, TaskError
 from regrain.core.recipe import Cell, LayerPlan, Method, Recipe
 from regrain.models import open_any
 from regrain.models.network import Network
@@ -28,6 +29,7 @@ from regrain.pipelines.estimate import Estimate, estimate
 from regrain.planning.candidates import CELLS, candidates
 from regrain.planning.evaluate import Evaluator
 from regrain.planning.evidence import Evidence, Setting, batches_digest, gather, load_weights, setting_json
+from regrain.planning.hostcosts import HostCosts, measure_costs
 from regrain.planning.search import Candidate, Point
 from regrain.planning.solve import Solver
 from regrain.planning.store import Store
@@ -54,11 +56,17 @@ class Listener:
     note: Callable[[str], None] = field(default=_silent)
 
 
+Objective = Literal["bytes", "latency"]
+OBJECTIVES = get_args(Objective)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to plan. `probes` are random projections of each calibration batch, None for as many as make PASSES in all;
     `cells` are tried for every matrix; `work` is the folder for measurements, None for `.regrain` beside the model;
-    `fresh` measures everything again; `resume` insists that something was measured.
+    `fresh` measures everything again; `resume` insists that something was measured. `objective` is what is made as
+    small as the budget allows: bytes, or the seconds that loading takes on this machine, whose costs are measured then,
+    so that the result is no longer the same everywhere.
     """
 
     seed: int = 0
@@ -68,6 +76,7 @@ class Options:
     fresh: bool = False
     resume: bool = False
     threads: int | None = None
+    objective: Objective = "bytes"
 
 
 def options_of(
@@ -78,9 +87,15 @@ def options_of(
     resume: bool = False,
     fresh: bool = False,
     threads: int | None = None,
+    objective: str = "bytes",
 ) -> Options:
-    """Options of plain values; None means the default. Raises RecipeError for a cell that there isn't."""
+    """Options of plain values; None means the default. Raises RecipeError for a cell that there isn't, BudgetError for
+    such an objective.
+    """
+    if objective not in OBJECTIVES:
+        raise BudgetError(f"objective must be {' or '.join(OBJECTIVES)}, not {objective!r}")
     return Options(
+        objective=objective,  # type: ignore[arg-type]
         seed=seed,
         cells=CELLS if cells is None else tuple(Cell(name) for name in cells),
         work=None if work is None else Path(work),
@@ -106,6 +121,7 @@ class Session:
     model_sha256: str
     threads: int
     warnings: tuple[str, ...]
+    costs: HostCosts | None = None
 
     @property
     def weights(self) -> int:
@@ -195,6 +211,7 @@ def prepare(
         for number, one in enumerate(tried):
             listener.step("predicting", number, len(evidence.layers))
             made.append(one)
+    costs = _costs(evidence, store) if options.objective == "latency" else None
     return Session(
         layout,
         sources,
@@ -203,11 +220,12 @@ def prepare(
         store,
         setting,
         evidence,
-        Solver(made),
+        Solver(made, costs),
         candidate,
         sha256,
         threads,
         tuple(warnings),
+        costs,
     )
 
 
@@ -217,6 +235,19 @@ def _digest(sources: Sequence[Source]) -> str:
         for chunk in source.chunks():
             found.update(chunk)
     return found.hexdigest()
+
+
+def _costs(evidence: Evidence, store: Store) -> HostCosts | None:
+    """Costs on this machine, measured once; None where nothing can be quantized."""
+    kept = store.get("costs")
+    if kept is None:
+        usable = [layer for layer in evidence.layers.values() if layer.usable]
+        if not usable:
+            return None
+        store.put("costs", measure_costs(max(usable, key=lambda layer: layer.count)).to_json(), {})
+        kept = store.get("costs")
+        assert kept is not None
+    return HostCosts(**kept[0])
 
 
 def _store(options: Options, layout: Layout, key: object) -> Store:

@@ -23,6 +23,9 @@ from regrain.planning.store import Store
 MOST_POINTS = 10
 """Points that are evaluated at most."""
 
+MOST_TARGETS = 40
+"""Losses that are asked for at most: several may lead to the same point."""
+
 CLOSE = 1.07
 """The search ends when the loss of the best point is within this factor of one that is too much: 0.05 bits a weight."""
 
@@ -151,18 +154,23 @@ class Search:
             target = self._fidelity_limit
         if target <= 0.0 or 0.0 in (self.budget.max_drop, self.budget.max_drop_abs):
             return None  # a budget of nothing: a metric that happens to improve is no proof
-        for _ in range(MOST_POINTS):
-            point = self.at(target)
-            low = max((point.target for point in self.points if point.ok), default=None)
-            high = min((point.target for point in self.points if not point.ok), default=None)
+        known: list[tuple[float, bool]] = []  # losses that were asked for, and whether they kept the budget
+        while len(self.points) < MOST_POINTS and len(known) < MOST_TARGETS and target > 1e-9:
+            point = self._same(target) or self.at(target)
+            known.append((target, point.ok))
+            low = max((asked for asked, ok in known if ok), default=None)
+            high = min((asked for asked, ok in known if not ok), default=None)
             if low is not None and high is not None and (low >= high or high / low < CLOSE):
                 break
             if point.ok and point.verdict is not None and point.verdict.margin >= 0.97:
                 break
-            target = self._next(low, high)
-            if target < 1e-9 or any(point.plans == self._plans(target) for point in self.points):
-                break  # candidates end, or are too few to be told apart
+            target = self._next(point, target, low, high)
         return self.best
+
+    def _same(self, target: float) -> Point | None:
+        """The point that was evaluated with just the plans that this loss leads to: small models have few."""
+        plans = self._plans(target)
+        return next((point for point in self.points if point.plans == plans), None)
 
     def at(self, target: float) -> Point:
         """Build and evaluate the recipe with that predicted loss."""
@@ -193,18 +201,17 @@ class Search:
         at, ratios = np.log(np.array(known)).T
         return float(np.exp(np.interp(np.log(max(loss, 1e-300)), at, ratios)))
 
-    def _next(self, low: float | None, high: float | None) -> float:
+    def _next(self, point: Point, target: float, low: float | None, high: float | None) -> float:
         """The next loss to try: where the margin is expected to be just below 1, kept within the bracket."""
-        last = self.points[-1]
-        assert last.verdict is not None
-        margin = min(max(last.verdict.margin, 0.02), 50.0)
+        assert point.verdict is not None
+        margin = min(max(point.verdict.margin, 0.02), 50.0)
         if low is None:
-            return last.target * max(min(0.97 / margin, 0.7), 0.05)
+            return target * max(min(0.97 / margin, 0.7), 0.05)
         if high is None:
-            return last.target * min(max(0.97 / margin, 1.15), 8.0)
-        guess = last.target * 0.985 / margin if self.only_fidelity else float(np.sqrt(low * high))
-        ratio = float((high / low) ** 0.15)
-        return min(max(guess, low * ratio), high / ratio)
+            return target * min(max(0.97 / margin, 1.15), 8.0)
+        guess = target * 0.985 / margin if self.only_fidelity else float(np.sqrt(low * high))
+        ratio = (high / low) ** 0.15
+        return float(min(max(guess, low * ratio), high / ratio))
 
 
 def guarded(budget: Budget, kind: str, metrics: bool) -> Budget:

@@ -1,9 +1,9 @@
-"""The best candidate of every tensor for a total loss: fewest bytes, by Lagrange's method."""
+"""The best candidate of every tensor for a total loss: fewest bytes, or soonest loaded, by Lagrange's method."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from regrain.core.recipe import LayerPlan
 from regrain.planning.candidates import Candidates
+from regrain.planning.hostcosts import HostCosts
 
 _HALVINGS = 120
 _PRICES = (1e-30, 1e30)
-"""Of loss, in bytes: at the low end only bytes count, at the high end everything is lossless."""
+"""Of loss, in what is minimized: at the low end nothing else counts, at the high end everything is lossless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """Plans of all tensors, their predicted bytes and loss, and by how many bytes the best choice could be smaller at
-    most (the gap to Lagrange's lower bound).
+    """Plans of all tensors, their predicted bytes and loss, and by how much the best choice could be better at most, in
+    bytes or seconds, whichever is minimized (the gap to Lagrange's lower bound).
     """
 
     plans: tuple[LayerPlan, ...]
@@ -30,23 +31,24 @@ class Solution:
 
 
 class Solver:
-    """Minimizes the sum of bytes over one candidate for each tensor, subject to a total loss.
+    """Minimizes the sum of a cost over one candidate for each tensor, subject to a total loss.
 
-    For a price of loss each tensor takes the candidate with the least bytes + price x loss: what is best for some
-    total is best for that price (Everett 1963; Shoham and Gersho 1988). The relaxation's lower bound says what other
-    choices could save at most. `correction` multiplies the predicted loss of tensors by name.
+    The cost is bytes, or with `costs` the seconds that loading takes. For a price of loss each tensor takes the
+    candidate with the least cost + price x loss: what is best for some total is best for that price (Everett 1963;
+    Shoham and Gersho 1988). The relaxation's lower bound says what other choices could save at most.
     """
 
-    def __init__(self, tensors: Sequence[Candidates], correction: Mapping[str, float] | None = None) -> None:
+    def __init__(self, tensors: Sequence[Candidates], costs: HostCosts | None = None) -> None:
         self.tensors = tensors
-        scale = correction or {}
+        self._cost: list[NDArray[np.float64]] = []
         self._bytes: list[NDArray[np.float64]] = []
         self._loss: list[NDArray[np.float64]] = []
         self._where: list[list[tuple[int, int]]] = []
         for tensor in tensors:
-            factor = scale.get(tensor.name, 1.0)
-            self._bytes.append(np.concatenate([[tensor.lossless], *(curve.bytes for curve in tensor.curves)]))
-            self._loss.append(np.concatenate([[0.0], *(curve.loss * factor for curve in tensor.curves)]))
+            sizes = np.concatenate([[tensor.lossless], *(curve.bytes for curve in tensor.curves)])
+            self._bytes.append(sizes)
+            self._cost.append(sizes if costs is None else _seconds(sizes, tensor.count, costs))
+            self._loss.append(np.concatenate([[0.0], *(curve.loss for curve in tensor.curves)]))
             where = [(number, at) for number, curve in enumerate(tensor.curves) for at in range(curve.codes.size)]
             self._where.append([(-1, 0), *where])
 
@@ -76,8 +78,8 @@ class Solver:
 
     def _at(self, price: float, loss: float) -> Solution:
         picks = [
-            0 if price == math.inf else int(np.argmin(sizes + price * losses))
-            for sizes, losses in zip(self._bytes, self._loss, strict=True)
+            0 if price == math.inf else int(np.argmin(cost + price * losses))
+            for cost, losses in zip(self._cost, self._loss, strict=True)
         ]
         size = float(sum(sizes[pick] for sizes, pick in zip(self._bytes, picks, strict=True)))
         total = float(sum(losses[pick] for losses, pick in zip(self._loss, picks, strict=True)))
@@ -87,3 +89,11 @@ class Solver:
             for tensor, where, pick in zip(self.tensors, self._where, picks, strict=True)
         )
         return Solution(plans, size, total, gap)
+
+
+def _seconds(sizes: NDArray[np.float64], count: int, costs: HostCosts) -> NDArray[np.float64]:
+    """Of loading each candidate of a tensor, of which the first is lossless."""
+    weight = np.full(sizes.size, costs.quantized)
+    weight[0] = costs.lossless
+    seconds: NDArray[np.float64] = sizes * costs.byte + count * weight
+    return seconds
