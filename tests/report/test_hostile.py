@@ -90,9 +90,9 @@ def test_any_name_arrives_as_it_is(name):
         ({"seed": 2**63}, f"receipt.seed must be a number that is finite and below 2^63, not {2**63}"),
         ({"cost": {"phases": {"a": True}}}, "receipt.cost.phases.a must be a number, not True"),
         (
-            {"layers": [{"name": "x", "histogram": {"edges": [0, 1], "counts": [1, 2]}}]},
+            {"layers": [{"name": "x", "histogram": {"edges": [0, 1, 2, 3], "counts": [1, 2]}}]},
             "receipt.layers: histogram must have counts from 0 on and one edge more than counts, "
-            "not 2 edges and 2 counts",
+            "not 4 edges and 2 counts",
         ),
     ],
 )

@@ -251,3 +251,11 @@ def test_points_without_a_size_are_in_the_table_only(minilm, parse):
     page = parse(render(minilm | {"frontier": [lone], "judgement": []}))
     assert page.data["frontier"] == []
     assert "The point as a table" in page.text
+
+
+def test_histograms_with_ends_only_have_bins_of_equal_width(minilm):
+    from regrain.pipelines.report.parse import parse_receipt
+
+    layer = {"name": "x", "histogram": {"edges": [-1, 3], "counts": [1, 2, 3, 4]}}
+    (parsed,) = parse_receipt(minilm | {"layers": [layer]}).layers
+    assert parsed.histogram.edges == (-1, 0, 1, 2, 3)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 BINS = 24
 """Bars of a layer's histogram."""
 
+DRAWN = 2048
+"""Weights of a tensor from which on it gets one, and all its statistics."""
+
 CURVE = 28
 """Points of the predicted frontier."""
 
@@ -263,8 +266,15 @@ def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dic
     words = layer.weights.view(np.uint32).reshape(-1)
     found = profile_tensor(layer.name, "F32", layer.shape, words, DEFAULT_BLOCK)
     met = session.evidence.inputs.get(layer.name)
-    finite = bool(np.isfinite(layer.weights).all())
-    counts, edges = np.histogram(layer.weights, BINS) if finite else (np.empty(0), np.empty(0))
+    statistics = {"std": found.std, "absmax": found.absmax}
+    if layer.count >= DRAWN:
+        statistics |= {
+            "kurtosis": found.kurtosis,
+            "exponent_entropy": found.exponent_entropy,
+            "int8_entropy": found.int8_entropy,
+            "sparsity": found.sparsity,
+            **_of_inputs(met),
+        }
     lossy = built.quantized is not None
     size = built.size if lossy else layer.lossless
     return {
@@ -276,22 +286,30 @@ def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dic
         "cell": None if plan.cell is None else list(plan.cell.size(*layer.weights.shape)),
         "scheme": "quantized" if lossy else "lossless",
         "step": plan.step,
-        "bits": 8 * size / layer.count if layer.count else 0.0,
+        "bits": _digits(8 * size / layer.count) if layer.count else 0.0,
         "bytes": size,
-        "predicted_loss": built.loss,
-        "sensitivity": layer.factors.trace,
+        "predicted_loss": _digits(built.loss),
+        "sensitivity": _digits(layer.factors.trace),
         "why": why(layer, plan),
-        "statistics": {
-            "std": found.std,
-            "absmax": found.absmax,
-            "kurtosis": found.kurtosis,
-            "exponent_entropy": found.exponent_entropy,
-            "int8_entropy": found.int8_entropy,
-            "sparsity": found.sparsity,
-            **_of_inputs(met),
-        },
-        "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
+        "statistics": {key: _digits(value) for key, value in statistics.items()},
+        "histogram": _histogram(layer),
     }
+
+
+def _histogram(layer: Layer) -> dict[str, list[float]] | None:
+    """Ends of bins of equal width, and counts as shares of the highest, 0 to 99: a picture. Small tensors have none, as
+    their receipts would outweigh them.
+    """
+    if layer.count < DRAWN or not np.isfinite(layer.weights).all():
+        return None
+    counts, edges = np.histogram(layer.weights, BINS)
+    shares = np.rint(99 * counts / counts.max()).astype(int)
+    return {"edges": [_digits(float(edges[0])), _digits(float(edges[-1]))], "counts": shares.tolist()}
+
+
+def _digits(value: float | None) -> float | None:
+    """Three significant digits."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.3g}")
 
 
 def _of_inputs(met: Inputs | None) -> dict[str, float]:

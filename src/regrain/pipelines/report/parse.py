@@ -167,9 +167,13 @@ def _layer(fields: Fields) -> Layer:
 
 
 def _histogram(fields: Fields) -> Histogram | None:
+    """Counts with all edges, or with the two ends of bins of equal width."""
     edges, counts = fields.numbers("edges"), fields.numbers("counts")
     if not counts:
         return None
+    if len(edges) == 2 and len(counts) > 1:
+        low, high = edges
+        edges = tuple(low + (high - low) * at / len(counts) for at in range(len(counts) + 1))
     if len(edges) != len(counts) + 1 or min(counts) < 0:
         raise CorruptArtifactError(
             f"receipt.layers: histogram must have counts from 0 on and one edge more than counts, "

@@ -1,0 +1,173 @@
+"""Write what was measured of lossy compression into docs/lossy.md: python benchmarks/lossy/tables.py"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import machine
+from lossy.frontier import bytes_at, frontier_match, regrain_points
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENT = ROOT / "docs" / "lossy.md"
+BEGIN, END = "<!-- begin: written by benchmarks/lossy/tables.py -->", "<!-- end -->"
+
+
+def main() -> None:
+    """Replace the tables between the marks."""
+    honored = json.loads((RESULTS / f"honored-{machine.kind()}.json").read_text())
+    peers = json.loads((RESULTS / f"lossy-peers-{machine.kind()}.json").read_text())
+    parts = [
+        *_budgets(honored["runs"]),
+        *_frontiers(honored["runs"]),
+        *_predictions(honored["runs"]),
+        *_peers(honored["runs"], peers),
+        *_rivals(peers.get("rivals", [])),
+    ]
+    text = DOCUMENT.read_text()
+    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    DOCUMENT.write_text(head + "\n\n" + "\n".join(parts) + "\n" + tail)
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    titles = list(titles)
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    return [*lines, *(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows), ""]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _budgets(runs: dict[str, Any]) -> list[str]:
+    kept, near = sum(run["kept"] for run in runs.values()), 0
+    rows = []
+    for key, run in runs.items():
+        name, seed, limits = key.split(" | ")
+        over = run["over_oracle"]
+        near += over is not None and over <= 0.3
+        (limit, value), *_ = json.loads(limits).items()
+        rows.append(
+            [
+                name,
+                f"{limit} {value:g}",
+                seed,
+                _number(run["bits_per_weight"]),
+                _number(run["oracle_bits_per_weight"]),
+                f"{run['loss']:.2g}",
+                "; ".join(f"{100 * metric['drop']:.2f}" for metric in run["metrics"].values()),
+                "yes" if run["kept"] else "**no**",
+            ]
+        )
+    return [
+        "## Budgets on data that no run ever saw",
+        "",
+        f"{kept} of {len(rows)} runs kept their budget on the audit split; {near} are within 0.3 bits a weight of the",
+        "smallest recipe that keeps it there (the oracle, which looks at the audit split itself).",
+        "",
+        *_table(
+            ("model", "limit", "seed", "bits/weight", "oracle", "D or KL", "drop, %", "kept"),
+            rows,
+        ),
+    ]
+
+
+def _frontiers(runs: dict[str, Any]) -> list[str]:
+    found: dict[str, list[list[float]]] = {}
+    for key, run in runs.items():
+        name, seed, _ = key.split(" | ")
+        if seed == "0":
+            found.setdefault(name, run["frontier"])
+    rows = []
+    for name, points in found.items():
+        rows += [[name, _number(bits), f"{loss:.2g}"] for bits, loss in sorted(points, reverse=True)]
+    return [
+        "## Size against loss on the audit split",
+        "",
+        "Every point is a recipe of the planner, built and measured; headers are counted.",
+        "",
+        *_table(("model and task", "bits/weight", "D or KL"), rows),
+    ]
+
+
+def _predictions(runs: dict[str, Any]) -> list[str]:
+    families: dict[str, list[float]] = {}
+    for key, run in runs.items():
+        name = key.split(" | ")[0].split(",")[0]
+        # The first point has nothing to be corrected by, and lossless nothing to predict.
+        for _, predicted, measured in run["search"][2:]:
+            if measured > 0.0:
+                families.setdefault(name, []).append(abs(math.log(predicted / measured)))
+    rows = [
+        [
+            name,
+            len(errors),
+            f"{100 * math.expm1(sorted(errors)[len(errors) // 2]):.0f} %",
+            f"{100 * sum(error <= math.log(1.15) for error in errors) / len(errors):.0f} %",
+        ]
+        for name, errors in families.items()
+    ]
+    return [
+        "## Predicted against measured loss",
+        "",
+        "Of all points of a search but its first: the prediction before the point was evaluated, corrected by the",
+        "points before it, against what the search data then said.",
+        "",
+        *_table(("model", "points", "median error", "within 15 %"), rows),
+    ]
+
+
+def _peers(runs: dict[str, Any], peers: dict[str, Any]) -> list[str]:
+    points = [
+        (round(bits * peers["weights"] / 8), loss)
+        for key, run in runs.items()
+        if key.startswith("MiniLM, fidelity | 0")
+        for bits, loss in run["frontier"]
+    ]
+    if not points:
+        return []
+    frontier = regrain_points(points)
+    rows = [row for row in peers["rows"] if row.get("D")]
+    by_name = {(row["tool"], row["config"]): row for row in rows}
+    table = []
+    for match in frontier_match(rows, frontier):
+        row = by_name[match.tool, match.config]
+        table.append(
+            [
+                match.tool,
+                match.config,
+                f"{row['D']:.2g}",
+                _number(row["bits_per_weight"], 2),
+                _number(None if match.regrain_bytes is None else 8 * match.regrain_bytes / peers["weights"], 2),
+                _number(match.ratio, 2),
+                _number(match.limit, 2),
+            ]
+        )
+    assert bytes_at(frontier, frontier[0].D) is not None
+    return [
+        "## Other tools on all-MiniLM-L6-v2, at their own D",
+        "",
+        "regrain's size is read off its frontier at the other tool's D, between two measured points; a dash where that",
+        "D is beyond them. `at most` is the goal for the ratio.",
+        "",
+        *_table(("tool", "setting", "D", "its bits/weight", "regrain's", "ratio", "at most"), table),
+    ]
+
+
+def _rivals(rivals: list[dict[str, Any]]) -> list[str]:
+    if not rivals:
+        return []
+    columns = [name for name in rivals[0] if name != "note"]
+    rows = [[f"{row[c]:.4g}" if isinstance(row.get(c), float) else row.get(c, "-") for c in columns] for row in rivals]
+    return ["## Tools that keep an accuracy budget", "", *_table(columns, rows)]
+
+
+if __name__ == "__main__":
+    main()
