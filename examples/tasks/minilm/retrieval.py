@@ -16,10 +16,14 @@ import regrain
 OUTPUT = "embeddings"
 load_model, output = model.load, model.embed
 
+MOST = 512
+"""Passages of a split that are inputs too: embeddings of more would say nothing new of fidelity."""
+
 
 def inputs(split: str) -> Iterator[model.Batch]:
-    """The split's passages."""
-    return model.inputs(tuple(passage.text for passage in splits.passages(split)))
+    """Passages of the split, evenly spread over the articles."""
+    texts = [passage.text for passage in splits.passages(split)]
+    return model.inputs(tuple(texts[:: -(-len(texts) // MOST)]))
 
 
 def evaluate(encoder: torch.nn.Module, split: str) -> dict[str, regrain.Scores]:

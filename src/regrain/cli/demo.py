@@ -40,8 +40,7 @@ def command(
     """Compress a real model within a budget: a sentence encoder that may get 1 % worse at what it is for.
 
     The model is all-MiniLM-L6-v2 from an installed package, the task is the repository's: finding articles by their
-    passages and judging words as people do. Writes an artifact and its report. Nothing is downloaded. Takes some
-    minutes, with --lossless about one.
+    passages. Writes an artifact and its report. Nothing is downloaded. Takes some minutes, with --lossless about one.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # transformers must never ask the network, and reads this when imported
     if lossless:

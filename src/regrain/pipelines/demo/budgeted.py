@@ -13,7 +13,7 @@ from regrain.pipelines.report import ReportResult, report
 from regrain.pipelines.sentences import model_folder
 from regrain.pipelines.session import Listener, Options
 
-TASK = Path("examples", "tasks", "minilm", "task.py")
+TASK = Path("examples", "tasks", "minilm", "retrieval.py")
 BUDGET = Budget(max_drop=0.01)
 
 
