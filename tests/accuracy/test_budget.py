@@ -127,6 +127,14 @@ def test_every_metric_must_obey() -> None:
     assert verdict.to_json()["ok"] is False
 
 
+def test_too_few_examples_show_nothing() -> None:
+    one = compare(Scores([1.0]), Scores([1.0]))
+    verdict = judge(Budget(max_drop=0.02, max_drop_abs=0.02), {"accuracy": one})
+    assert [check.ok for check in verdict.checks] == [False, False]
+    assert "too few examples" in str(verdict.worst)
+    assert verdict.worst.to_json()["bound"] is None
+
+
 def test_fidelity_is_the_metric_where_there_is_no_other() -> None:
     fidelity = fidelity_of(0.1)
     assert fidelity.D == pytest.approx(0.005, rel=0.2)

@@ -90,3 +90,8 @@ def test_spearman_is_scipys(pairs: list[tuple[int, int]]) -> None:
 def test_spearman_needs_two_columns() -> None:
     with pytest.raises(ValueError, match=r"values must have shape \(n, 2\), not \(3,\)"):
         spearman(np.ones(3))
+
+
+def test_squares_of_scores_must_not_overflow() -> None:
+    with pytest.raises(TaskError, match=r"at most 1e\+100 in magnitude"):
+        Scores([1e300, 0.0])

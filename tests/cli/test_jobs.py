@@ -318,3 +318,23 @@ def test_in_python(tiny, artifact, tmp_path):
     for wrong, words in (({"max_drop": "1%"}, "a task must be given"), ({"task": TASK}, "a limit or a recipe must")):
         with pytest.raises(regrain.BudgetError, match=words):
             regrain.compress(tiny, out, force=True, **wrong)
+
+
+def test_a_seed_is_refused_before_anything_is_measured(tiny, job):
+    job("compress", tiny, "--bits", "20", "--seed", "-1", code=2)
+    with pytest.raises(regrain.BudgetError, match="seed must be"):
+        regrain.compress(tiny, task=TASK, bits=20, seed=-1)
+    assert not (tiny.parent / ".regrain").exists()
+
+
+def test_a_size_is_kept_by_all_shards_together(tiny, job, tmp_path):
+    weights = list(safetensors.numpy.load_file(tiny).items())
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    for name, part in zip(names, (weights[:2], weights[2:]), strict=True):
+        safetensors.numpy.save_file(dict(part), folder / name)
+    where = {key: names[number >= 2] for number, (key, _) in enumerate(weights)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    job("compress", folder, "--max-size", "7kB", "-o", tmp_path / "small")
+    assert sum(path.stat().st_size for path in (tmp_path / "small").glob("*.regrain.safetensors")) <= 7000

@@ -221,3 +221,8 @@ def test_unit_rows_are_embeddings(scale: float, kind: str) -> None:
     rows[2] *= scale
     assert failing().kind_of(rows) == kind
     assert failing(kind="logits").kind_of(rows) == "logits"
+
+
+def test_leaving_the_program_is_a_failure_too() -> None:
+    with pytest.raises(TaskError, match=r"load_model\(\) failed.*SystemExit: 7"):
+        failing(load_model=lambda: sys.exit(7)).model()

@@ -80,3 +80,16 @@ def test_a_changed_model_that_fails_says_where(tmp_path: Path) -> None:
     shift(evaluator, np.inf)
     with pytest.raises(TaskError, match="output\\(\\) of batch 0 of 'search' must be finite"):
         evaluator.raw()
+
+
+def test_the_digest_is_of_outputs_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make(tmp_path / "a").digest
+    assert make(tmp_path / "b").digest == first
+    monkeypatch.setitem(globals(), "scores", lambda model, split: {"mean": 0.5})  # as of labels that were imported
+    assert make(tmp_path / "c").digest != first
+
+
+def test_a_single_column_is_refused() -> None:
+    task = task_from(lambda: nn.Linear(6, 1), inputs, lambda model, batch: model(batch))
+    with pytest.raises(TaskError, match="two columns or more"):
+        task.kind_of(torch.ones(3, 1))

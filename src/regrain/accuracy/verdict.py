@@ -14,7 +14,8 @@ from regrain.core.errors import BudgetError, TaskError
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One limit and what it was held against: `bound`, or `value` where no interval is known.
+    """One limit and what it was held against: `bound`, or `value` where no interval is known. An infinite bound is that
+    of too few examples to show anything.
 
     All three are in the same unit: a fraction of the baseline if `relative`, else the metric's own.
     """
@@ -46,6 +47,8 @@ class Check:
     def __str__(self) -> str:
         if self.bound is None:
             bound = "no interval is known"
+        elif math.isinf(self.bound):
+            bound = "and too few examples to show a bound: two independent ones at least are needed"
         else:
             bound = f"at most {self._figure(self.bound)} with {100 * self.confidence:g} % confidence"
         verdict = "within" if self.ok else "over"
@@ -56,7 +59,7 @@ class Check:
         return {
             "name": self.name,
             "value": self.value,
-            "bound": self.bound,
+            "bound": None if self.bound is None or math.isinf(self.bound) else self.bound,
             "limit": self.limit,
             "confidence": self.confidence,
             "relative": self.relative,
@@ -111,13 +114,22 @@ def judge(budget: Budget, drops: Mapping[str, Drop], fidelity: Fidelity | None =
         if budget.max_drop is not None:
             if at.before == 0.0:
                 raise TaskError(f"metric {name!r}: {ZERO_BASELINE}")
-            checks.append(Check(name, at.relative, at.relative_upper, budget.max_drop, at.confidence, relative=True))
+            checks.append(
+                Check(name, at.relative, _bound(at, at.relative_upper), budget.max_drop, at.confidence, relative=True)
+            )
         if budget.max_drop_abs is not None:
-            checks.append(Check(name, at.drop, at.upper, budget.max_drop_abs, at.confidence, relative=False))
+            checks.append(
+                Check(name, at.drop, _bound(at, at.upper), budget.max_drop_abs, at.confidence, relative=False)
+            )
     checks += [_of_fidelity(fidelity, limit, budget.confidence) for limit in _fidelity_limits(budget, bool(drops))]
     if not checks:
         raise BudgetError("budget must limit a drop or fidelity to be judged, not size alone")
     return Verdict(tuple(checks))
+
+
+def _bound(drop: Drop, upper: float | None) -> float | None:
+    """None for bare numbers only: examples too few for an interval can't show that a limit is kept."""
+    return math.inf if upper is None and drop.n > 0 else upper
 
 
 def _fidelity_limits(budget: Budget, metrics: bool) -> list[float]:
@@ -133,4 +145,4 @@ def _of_fidelity(fidelity: Fidelity | None, limit: float, confidence: float) -> 
         raise BudgetError("budget must be judged by measured fidelity where it limits it, or where no metric is known")
     loss = fidelity.loss(confidence)
     name = "D" if fidelity.kind == "embeddings" else "KL"
-    return Check(name, loss.drop, loss.upper, limit, confidence, relative=False)
+    return Check(name, loss.drop, _bound(loss, loss.upper), limit, confidence, relative=False)

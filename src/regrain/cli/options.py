@@ -70,7 +70,7 @@ Bits = Annotated[
     float | None, typer.Option(metavar="BITS", help="At most so many bits per weight.", show_default=False)
 ]
 Confidence = Annotated[float, typer.Option(metavar="FRACTION", help="How sure it must be that the limits are kept.")]
-Seed = Annotated[int, typer.Option(help="Of the random projections that measure sensitivity.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the random projections that measure sensitivity.")]
 Cells = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,9 @@ from regrain.core.errors import TaskError
 Values = NDArray[np.float64]
 Aggregate = Callable[[Values], float]
 
+LARGEST = 1e100
+"""Scores are no larger: sums of their squares must not overflow."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Scores:
@@ -81,6 +84,8 @@ def _values(values: ArrayLike) -> Values:
         raise TaskError(f"values must be an array of numbers, not {type(values).__name__}: {error}") from None
     if array.ndim not in (1, 2) or array.size == 0:
         raise TaskError(f"values must have shape (n,) or (n, m) and hold a score or more, not {array.shape}")
+    if np.isfinite(array).all() and float(np.abs(array).max()) > LARGEST:
+        raise TaskError(f"values must be at most {LARGEST:g} in magnitude, not {float(np.abs(array).max())!r}")
     if not np.isfinite(array).all():
         raise TaskError(f"values must be finite, not {array[~np.isfinite(array)][0]!s} among {array.size} scores")
     array.flags.writeable = False

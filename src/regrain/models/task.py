@@ -91,7 +91,15 @@ class Task:
             yield self.outputs(model, batch, where=f"batch {number} of {split!r}")
 
     def kind_of(self, rows: torch.Tensor) -> Kind:
-        """The task's kind of output; where it doesn't say, embeddings if and only if all `rows` have unit norm."""
+        """The task's kind of output; where it doesn't say, embeddings if and only if all `rows` have unit norm.
+
+        Raises TaskError for a single column, which says nothing once it is normalized: both kinds are.
+        """
+        if rows.shape[1] < 2:
+            raise TaskError(
+                f"{self}: output() must have two columns or more, not {tuple(rows.shape)}: give a single logit z of a "
+                "yes or no as the columns 0 and z"
+            )
         if self.kind is not None:
             return self.kind
         norms = rows.detach().double().norm(dim=1)
@@ -142,7 +150,7 @@ def explaining(call: str, path: Path | None) -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().partition("\n")[0]
         what = type(error).__name__ + (f": {reason}" if reason else "")
         raise TaskError(f"{call} failed{_place(error, path)}: {what}") from error
@@ -168,7 +176,7 @@ def task_from(
     return Task(name, load_model, inputs, output, evaluate, kind)
 
 
-def _place(error: Exception, path: Path | None) -> str:
+def _place(error: BaseException, path: Path | None) -> str:
     """Where in the task's folder it happened: the innermost frame there; for a syntax error, the error's own line."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {Path(error.filename).name}, line {error.lineno}"

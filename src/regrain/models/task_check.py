@@ -76,6 +76,7 @@ def _check_outputs(task: Task, model: torch.nn.Module, batches: Mapping[str, lis
     for split, (batch, *_) in batches.items():
         where = f"batch 0 of {split!r}"
         first = task.outputs(model, batch, where=where)
+        task.kind_of(first)
         if split == "calibration":
             task.outputs(model, batch, grad=True, where=where)
             second = task.outputs(model, batch, where=where)

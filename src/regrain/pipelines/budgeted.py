@@ -21,6 +21,7 @@ from regrain.core.dtypes import numpy_dtype
 from regrain.core.errors import BudgetError, RecipeError
 from regrain.core.recipe import LayerPlan, Method, Recipe
 from regrain.core.scores import Scores
+from regrain.models import open_source
 from regrain.models.task import Task
 from regrain.pipelines.inspect import Inspection, inspect
 from regrain.pipelines.lossless import copy_others, default_output
@@ -108,6 +109,8 @@ def compress_within(
     target = default_output(Path(model), layout) if out is None else Path(out)
     check_apart(layout, target)
     check_output(target, force=force)
+    for path in layout.paths():
+        open_source(path)  # refuses artifacts: what was lost already would be taken for the original
     phases: dict[str, float] = {}
     with PeakMemory() as memory:
         session = prepare(model, task, options, listener)
@@ -216,12 +219,15 @@ def _judge(
     store = Store(session.store.folder / f"held-{digest[:16]}")
     evaluator = Evaluator(session.network, session.task, "held_out", store)
     candidate = Candidate(session.evidence, evaluator, evaluator.store, session.threads)
+    # A fidelity of 0 alone is what a recipe without limits has: anything goes, though KL may be above 1.
+    free = recipe is not None and budget.min_fidelity == 0.0 and budget.max_drop is budget.max_drop_abs is None
+    limited = budget.limits_quality and not free
     result, judgments = lossless, []
     for number, (step, plans) in enumerate(sequence, start=1):
         _, _, raw = candidate.evaluate(plans)
         measured = evaluator.measured(raw, budget.confidence)
         limits = replace(search.budget, confidence=budget.confidence)
-        verdict = measured.verdict(limits) if budget.limits_quality else None
+        verdict = measured.verdict(limits) if limited else None
         judgments.append(Judgment(step, chosen.number if step == 1.0 else None, measured, verdict))
         if verdict is not None and not verdict.ok:
             listener.note(f"held-out, {step:.0%} of the best point's loss: {verdict.worst}")

@@ -90,8 +90,10 @@ def options_of(
     objective: str = "bytes",
 ) -> Options:
     """Options of plain values; None means the default. Raises RecipeError for a cell that there isn't, BudgetError for
-    such an objective.
+    such an objective or seed.
     """
+    if seed < 0:
+        raise BudgetError(f"seed must be a whole number from 0 on, not {seed!r}")
     if objective not in OBJECTIVES:
         raise BudgetError(f"objective must be {' or '.join(OBJECTIVES)}, not {objective!r}")
     return Options(
@@ -195,7 +197,7 @@ def prepare(
     setting = Setting(options.seed, options.probes or min(4, max(1, round(PASSES / len(batches)))))
     listener.step("hashing the model", 0, 0)
     sha256 = _digest(sources)
-    store = _store(options, layout, [sha256, job.sha256, batches_digest(batches), setting_json(setting)])
+    store = _store(options, layout, [sha256, _code(job), batches_digest(batches), setting_json(setting)])
     listener.estimate(estimate(network, job, batches, setting.probes, checked, measured=store.has("inputs")))
     evidence = gather(
         sources, network, job, batches, store, setting, unused=unused, threads=threads, said=listener.step
@@ -248,6 +250,16 @@ def _costs(evidence: Evidence, store: Store) -> HostCosts | None:
         kept = store.get("costs")
         assert kept is not None
     return HostCosts(**kept[0])
+
+
+def _code(task: Task) -> str | None:
+    """SHA-256 of the task's file and the modules beside it, which it may import; None for functions of no file."""
+    if task.path is None:
+        return None
+    found = hashlib.sha256()
+    for file in sorted(task.path.parent.glob("*.py")):
+        found.update(file.name.encode("utf-8") + file.read_bytes())
+    return found.hexdigest()
 
 
 def _store(options: Options, layout: Layout, key: object) -> Store:

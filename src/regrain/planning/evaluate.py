@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from regrain.accuracy import Budget, Drop, Fidelity, FidelityMeter, Verdict, compare, judge
 from regrain.accuracy.fidelity import Kind
+from regrain.core.scores import Scores
 from regrain.models.network import Network
 from regrain.planning.store import Store
 
@@ -46,7 +48,8 @@ class Raw:
 
 class Evaluator:
     """One split of a task. The original's outputs and scores are found once, when the evaluator is made, so the network
-    must hold the original's weights then.
+    must hold the original's weights then. `digest` is the SHA-256 of both: what a task imports may change either while
+    its file and inputs stay the same.
     """
 
     def __init__(self, network: Network, task: Task, split: str, store: Store) -> None:
@@ -59,6 +62,7 @@ class Evaluator:
         self.kind: Kind = task.kind_of(_torch(outputs[0]))
         self._original = _kept(outputs, store, split)
         self.baseline = task.scores(network.model, split)
+        self.digest = _digest(outputs, self.baseline)
 
     @property
     def examples(self) -> int:
@@ -95,6 +99,16 @@ def _kept(outputs: list[NDArray[np.float32]], store: Store, split: str) -> list[
     found = store.get(key)
     assert found is not None
     return [found[1][f"{number:05d}"] for number in range(len(outputs))]
+
+
+def _digest(outputs: list[NDArray[np.float32]], scores: Mapping[str, Metric]) -> str:
+    found = hashlib.sha256()
+    for rows in outputs:
+        found.update(rows.tobytes())
+    for name, metric in scores.items():
+        found.update(name.encode("utf-8"))
+        found.update(metric.values.tobytes() if isinstance(metric, Scores) else repr(metric).encode())
+    return found.hexdigest()
 
 
 def _numpy(rows: Any) -> NDArray[np.float32]:

@@ -46,7 +46,8 @@ class Evidence:
     """Layers by name, in the order of the model's files, and what is known of inputs by the weight they meet.
 
     `same` maps a tensor of the files to the layer whose storage the model shares with it; `unused` are tensors that
-    the model has no place for. `fixed` are the bytes of the lossless forms of all tensors that are no layer.
+    the model has no place for. `fixed` are the bytes of the lossless forms of all tensors that are no layer; `files`
+    hold them all, each with a header and the receipt.
     """
 
     layers: dict[str, Layer]
@@ -55,6 +56,7 @@ class Evidence:
     unused: tuple[str, ...]
     fixed: int
     examples: int
+    files: int = 1
 
 
 def floats(source: Source, name: str) -> NDArray[np.float32]:
@@ -168,7 +170,7 @@ def gather(
         )
     tied = {name: chosen[owner] for name, owner in same.items() if chosen[owner] != name}
     found_inputs = {chosen[owner]: found for owner, found in inputs.items()}
-    return Evidence(layers, found_inputs, tied, unused, fixed, len(batches))
+    return Evidence(layers, found_inputs, tied, unused, fixed, len(batches), len(sources))
 
 
 def _inputs(

@@ -36,7 +36,7 @@ GUARD = {"embeddings": 0.05, "logits": 0.1}
 """The most D or KL that is allowed where only metrics are limited: scores hide damage."""
 
 HEADER = 2300
-"""Bytes of an artifact's header, index and receipt, before they are known, and for each tensor:"""
+"""Bytes of a file's header, index and receipt, before they are known, and for each tensor of the model:"""
 HEADER_TENSOR = 88
 
 
@@ -79,7 +79,7 @@ class Candidate:
         """Bytes of everything that is stored, the header guessed."""
         layers = self.evidence.layers
         stored = sum(one.size or layers[name].lossless for name, one in built.items())
-        return stored + self.evidence.fixed + HEADER + HEADER_TENSOR * len(layers)
+        return stored + self.evidence.fixed + self.evidence.files * (HEADER + HEADER_TENSOR * len(layers))
 
     def put(self, built: Mapping[str, Built]) -> None:
         """The network's weights become those that were built."""
@@ -92,8 +92,10 @@ class Candidate:
             self.evaluator.network.set(name, layer.weights)
 
     def evaluate(self, plans: Mapping[str, LayerPlan]) -> tuple[float, int, Raw]:
-        """Predicted loss, bytes, and what the search data say; found in the store if it was measured before."""
-        key = "point-" + plans_digest(plans)
+        """Predicted loss, bytes, and what the search data say; found in the store if it was measured before,
+        beside just the same original.
+        """
+        key = f"point-{self.evaluator.digest[:16]}-{plans_digest(plans)}"
         kept = self._store.get(key)
         if kept is not None:
             value, arrays = kept
