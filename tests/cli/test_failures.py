@@ -126,6 +126,7 @@ def test_an_interrupted_run_leaves_nothing_behind(large, tmp_path, number, code,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup would have it ignored
     )
     deadline = time.monotonic() + 60
     while not writing(process.pid, tmp_path) and time.monotonic() < deadline:
