@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=models.ROOT / "build" / "honored")
     parser.add_argument("--threads", type=int, default=None)
     options = parser.parse_args()
-    out = models.ROOT / "benchmarks" / "results" / f"honored-{machine.kind()}.json"
+    out = models.ROOT / "benchmarks" / "results" / "lossy" / f"honored-{machine.kind()}.json"
     for case in CASES:
         if options.only and options.only.lower() not in case.name.lower():
             continue

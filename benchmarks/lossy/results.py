@@ -1,4 +1,4 @@
-"""The file of results: benchmarks/results/lossy-peers-MACHINE.json, written anew after every row."""
+"""The file of results: benchmarks/results/lossy/lossy-peers-MACHINE.json, written anew after every row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # after this folder: both have 
 import machine
 from subject import NAME, original
 
-FOLDER = Path(__file__).parents[1] / "results"
+FOLDER = Path(__file__).parents[1] / "results" / "lossy"
 LISTS = ("rows", "rivals")
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ import machine
 from lossy.frontier import bytes_at, frontier_match, regrain_points
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "benchmarks" / "results" / "lossy"
 DOCUMENT = ROOT / "docs" / "lossy.md"
 BEGIN, END = "<!-- begin: written by benchmarks/lossy/tables.py -->", "<!-- end -->"
 
