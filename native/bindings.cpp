@@ -12,6 +12,7 @@
 #include "regrain/codec.h"
 #include "regrain/feedback.h"
 #include "regrain/memory.h"
+#include "regrain/units.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -153,6 +154,27 @@ nb::object decode_weights_file(int file, const std::vector<WeightJob<Place>>& jo
   return run_weights(jobs, resolve, threads);
 }
 
+using Mask = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// Rows of a matrix from row `first` on. unit: rows and columns of one that the mask speaks of.
+void expand(const Mask& mask, const std::tuple<std::uint64_t, std::uint64_t>& unit, const ConstWords& values,
+            std::uint64_t first, const Rows& out) {
+  const auto [down, across] = unit;
+  const std::uint64_t count = out.shape(0), columns = out.shape(1), height = mask.shape(0);
+  const std::size_t size = out.itemsize();
+  if (down == 0 || across == 0 || columns == 0 || mask.shape(1) != (columns - 1) / across + 1 ||
+      (count != 0 && (first + count < count || (first + count - 1) / down >= height)))
+    throw nb::value_error("a mask must have a byte for each unit of the rows");
+  const regrain::Units units{mask.data(), columns, down, across};
+  if ((size != 1 && size != 2 && size != 4) || values.itemsize() != size ||
+      values.size() != regrain::count_kept(units, first, count))
+    throw nb::value_error("values must be those that are kept of the rows, of 1, 2 or 4 bytes as in out");
+  nb::gil_scoped_release release;
+  regrain::expand(units, size, static_cast<const std::uint8_t*>(values.data()), first, count,
+                  static_cast<std::uint8_t*>(out.data()));
+}
+
 std::size_t encode(const ConstWords& words, const nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out,
                    unsigned family, unsigned mantissa_bits, std::uint64_t row_words, std::uint32_t seed, unsigned threads) {
   regrain::EncodeRequest request;
@@ -235,6 +257,7 @@ using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::c
 double round_with_feedback(const Matrix& weights, const Matrix& scales, std::size_t cell_rows, std::size_t cell_columns,
                            const std::optional<Matrix>& column_factor, const std::optional<Matrix>& row_factor,
                            const Floats& weight_rows, const Floats& weight_columns, float dead_zone,
+                           const std::optional<Mask>& keep,
                            const nb::ndarray<std::int16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& indices) {
   const std::size_t rows = weights.shape(0), columns = weights.shape(1);
   const auto cells = [](std::size_t size, std::size_t cell) { return cell == 0 ? 0 : (size + cell - 1) / cell; };
@@ -244,12 +267,13 @@ double round_with_feedback(const Matrix& weights, const Matrix& scales, std::siz
   if (rows == 0 || columns == 0 || cell_rows == 0 || cell_columns == 0 || scales.shape(0) != cells(rows, cell_rows) ||
       scales.shape(1) != cells(columns, cell_columns) || !square(column_factor, columns) || !square(row_factor, rows) ||
       weight_rows.size() != rows || weight_columns.size() != columns || indices.shape(0) != rows ||
-      indices.shape(1) != columns)
+      indices.shape(1) != columns || (keep && (keep->shape(0) != rows || keep->shape(1) != columns)))
     throw nb::value_error("round_with_feedback needs a scale for each cell, square factors and weights that fit");
   const regrain::FeedbackRequest request{weights.data(),       rows,       columns, scales.data(), cell_rows, cell_columns,
                                          column_factor ? column_factor->data() : nullptr,
                                          row_factor ? row_factor->data() : nullptr,
-                                         weight_rows.data(),   weight_columns.data(), dead_zone};
+                                         weight_rows.data(),   weight_columns.data(), dead_zone,
+                                         keep ? keep->data() : nullptr};
   nb::gil_scoped_release release;
   return regrain::round_with_feedback(request, indices.data());
 }
@@ -287,6 +311,9 @@ NB_MODULE(_native, m) {
   m.def("decode_weights_file", &decode_weights_file, "file"_a, "jobs"_a, "threads"_a,
         nb::sig("def decode_weights_file(file: int, jobs: collections.abc.Sequence[tuple[tuple[int, int], int, int, "
                 REGRAIN_GRID ", int, numpy.typing.NDArray[numpy.uint8]]], threads: int) -> " REGRAIN_OUTCOME));
+  m.def("expand", &expand, "mask"_a, "unit"_a, "values"_a, "first"_a, "out"_a,
+        nb::sig("def expand(mask: numpy.typing.NDArray[numpy.uint8], unit: tuple[int, int], values: "
+                "numpy.typing.NDArray[numpy.integer], first: int, out: numpy.typing.NDArray[numpy.integer]) -> None"));
   m.def("encode", &encode, "words"_a, "out"_a, "family"_a, "mantissa_bits"_a, "row_words"_a, "seed"_a, "threads"_a,
         nb::sig("def encode(words: " REGRAIN_WORDS ", out: numpy.typing.NDArray[numpy.uint8], family: int, "
                 "mantissa_bits: int, row_words: int, seed: int, threads: int) -> int"));
@@ -303,10 +330,12 @@ NB_MODULE(_native, m) {
         "name"_a);
   m.def("instruction_set", &regrain::instruction_set);
   m.def("round_with_feedback", &round_with_feedback, "weights"_a, "scales"_a, "cell_rows"_a, "cell_columns"_a,
-        "column_factor"_a.none(), "row_factor"_a.none(), "weight_rows"_a, "weight_columns"_a, "dead_zone"_a, "indices"_a,
+        "column_factor"_a.none(), "row_factor"_a.none(), "weight_rows"_a, "weight_columns"_a, "dead_zone"_a,
+        "keep"_a.none(), "indices"_a,
         nb::sig("def round_with_feedback(weights: " REGRAIN_FLOATS ", scales: " REGRAIN_FLOATS ", cell_rows: int, "
                 "cell_columns: int, column_factor: " REGRAIN_FLOATS " | None, row_factor: " REGRAIN_FLOATS " | None, "
-                "weight_rows: " REGRAIN_FLOATS ", weight_columns: " REGRAIN_FLOATS ", dead_zone: float, indices: "
+                "weight_rows: " REGRAIN_FLOATS ", weight_columns: " REGRAIN_FLOATS ", dead_zone: float, keep: "
+                "numpy.typing.NDArray[numpy.uint8] | None, indices: "
                 "numpy.typing.NDArray[numpy.int16]) -> float"));
   m.def("decode_symbols", &decode_symbols, "payload"_a, "seed"_a, "lockstep"_a, "symbols"_a,
         nb::sig("def decode_symbols(payload: " REGRAIN_BYTES ", seed: int, lockstep: int, symbols: "

@@ -8,6 +8,8 @@
 
 namespace regrain {
 
+constexpr float kEndless = 0x1p126f;  // a step so large that whatever is asked of a dropped weight rounds to 0
+
 double round_with_feedback(const FeedbackRequest& request, std::int16_t* indices) {
   const std::size_t rows = request.rows, columns = request.columns;
   const std::size_t cells = (columns + request.cell_columns - 1) / request.cell_columns;
@@ -17,7 +19,9 @@ double round_with_feedback(const FeedbackRequest& request, std::int16_t* indices
   for (std::size_t i = 0; i < rows; ++i) {
     const float* weights = request.weights + i * columns;
     const float* scales = request.scales + i / request.cell_rows * cells;
-    for (std::size_t j = 0; j < columns; ++j) steps[j] = scales[j / request.cell_columns];
+    const std::uint8_t* keep = request.keep ? request.keep + i * columns : nullptr;
+    for (std::size_t j = 0; j < columns; ++j)
+      steps[j] = keep != nullptr && keep[j] == 0 ? kEndless : scales[j / request.cell_columns];
     std::copy(weights, weights + columns, wanted.begin());
     float* error = errors.data();
     if (request.row_factor) {

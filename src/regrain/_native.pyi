@@ -66,6 +66,13 @@ def decode_weights_file(
     ],
     threads: int,
 ) -> tuple[int, int | None, str] | None: ...
+def expand(
+    mask: numpy.typing.NDArray[numpy.uint8],
+    unit: tuple[int, int],
+    values: numpy.typing.NDArray[numpy.integer],
+    first: int,
+    out: numpy.typing.NDArray[numpy.integer],
+) -> None: ...
 def encode(
     words: numpy.typing.NDArray[numpy.unsignedinteger],
     out: numpy.typing.NDArray[numpy.uint8],
@@ -94,6 +101,7 @@ def round_with_feedback(
     weight_rows: numpy.typing.NDArray[numpy.float32],
     weight_columns: numpy.typing.NDArray[numpy.float32],
     dead_zone: float,
+    keep: numpy.typing.NDArray[numpy.uint8] | None,
     indices: numpy.typing.NDArray[numpy.int16],
 ) -> float: ...
 def decode_symbols(

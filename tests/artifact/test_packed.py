@@ -218,7 +218,7 @@ def test_little_is_spent_on_small_tensors(pack, quantize):
     [
         ({"choice": {"none": None}}, "names must be those of tensors of 'test', not 'none': leave it out"),
         ({"replaced": {"none": None}}, "names must be those of tensors of 'test', not 'none'"),
-        ({"choice": {"w": (3, 2)}}, r"indices of 'w' must have its shape \(2, 3\), not \(3, 2\)"),
+        ({"choice": {"w": (3, 2)}}, r"form of 'w' must have its shape \(2, 3\), not \(3, 2\)"),
         ({"choice": {"i": (2, 3)}}, "tensor 'i': dtype must be one of BF16, F16, F32 to be quantized, not 'I64'"),
         ({"replaced": {"w": np.zeros((2, 3))}}, r"replacement of 'w' must be F32 of shape \(2, 3\), not float64"),
         ({"replaced": {"w": np.zeros((3, 2), np.float32)}}, r"replacement of 'w' must be F32 of shape \(2, 3\)"),

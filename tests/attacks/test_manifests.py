@@ -63,8 +63,8 @@ def matrix(parts):
     ("change", "reason"),
     [
         (setting(format=2), "manifest must have exactly the fields"),
-        (setting(format=True), "format must be 1 or 2, not True"),
-        (setting(format="1"), "format must be 1 or 2, not '1'"),
+        (setting(format=True), "format must be 1, 2 or 3, not True"),
+        (setting(format="1"), "format must be 1, 2 or 3, not '1'"),
         (setting(reader=-1), "reader must be a whole number from 0 to 4294967295, not -1"),
         (setting(reader="1"), "reader must be a whole number"),
         (setting(reader=None), "reader must be a whole number"),
@@ -282,9 +282,9 @@ def test_the_seal_is_that_of_the_document(artifact):
 
 def test_a_newer_artifact_asks_for_a_newer_reader(forge, load):
     with pytest.raises(
-        UnsupportedArtifactError, match="artifact needs reader version 3, this one is 2: upgrade regrain"
+        UnsupportedArtifactError, match="artifact needs reader version 4, this one is 3: upgrade regrain"
     ):
-        load(forge(setting(reader=3, format=3, more="fields")))
+        load(forge(setting(reader=4, format=4, more="fields")))
 
 
 def test_an_artifact_without_its_key_is_not_taken_for_weights(forge, load):

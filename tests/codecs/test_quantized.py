@@ -109,8 +109,8 @@ def test_a_range_reads_the_same_as_the_whole():
     tensor = Quantized(indices, rng.integers(-60, -50, (100, 3)).astype(np.int16), (3, 200))
     payload = encode_quantized(tensor, "BF16", seed=SEED)
     front = front_of(payload)
-    assert front.places.size and front.packed is None
-    coded = payload[front.coded[0] :]
+    assert front.indices.places.size and front.indices.packed is None
+    coded = payload[front.indices.coded[0] :]
     whole = tensor.dequantized("BF16").view(np.uint16)
     for first, count in ((0, 150_000), (0, 1), (65_535, 2), (65_000, 70_000), (149_999, 1), (12_345, 0)):
         out = np.zeros(2 * count, np.uint8)

@@ -50,8 +50,10 @@ def problems(draw: st.DrawFn) -> dict[str, object]:
     u, inputs = factor(rng, columns, draw(st.booleans()))
     v, outputs = factor(rng, rows, draw(st.booleans()))
     scales = rng.uniform(0.05, 1.5, (-(-rows // cell[0]), -(-columns // cell[1]))).astype(np.float32)
+    keep = rng.random((rows, columns)) < 0.7 if draw(st.booleans()) else np.ones((rows, columns), bool)
     return {
-        "weights": rng.normal(0, 1, (rows, columns)).astype(np.float32),
+        "weights": np.where(keep, rng.normal(0, 1, (rows, columns)), 0.0).astype(np.float32),
+        "keep": draw(st.sampled_from([keep, None])) if keep.all() else keep,
         "scales": scales * draw(st.sampled_from([1.0, 1.0, 1e-5])),
         "cell": cell,
         "columns": u,
@@ -72,6 +74,7 @@ def test_every_instruction_set_equals_the_reference(problem: dict) -> None:
         kernels.use_instruction_set(name)
         indices, damage = round_with_feedback(**problem)
         assert np.array_equal(indices, expected), name
+        assert problem["keep"] is None or not indices[~problem["keep"]].any()
         damages.add(damage)
     assert len(damages) == 1
     assert damages.pop() == pytest.approx(cost, rel=1e-9, abs=1e-30)

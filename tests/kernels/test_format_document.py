@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from regrain.codecs.quantized import read_front, read_indices
+from regrain.codecs.sparse import Sparse, encode_sparse
 from regrain.kernels import reference
 from regrain.kernels.reference_quantized import OCTAVE, decode_quantized
+from regrain.kernels.reference_sparse import decode_sparse
 from regrain.kernels.reference_tables import buckets
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
 EXAMPLE = DOCUMENT.read_text("utf-8").partition("## 5. A worked example")[2].partition("\n## 6.")[0]
-QUANTIZED = DOCUMENT.read_text("utf-8").partition("## 8. A worked example")[2]
+QUANTIZED = DOCUMENT.read_text("utf-8").partition("## 8. A worked example")[2].partition("\n## 9.")[0]
+PRUNED = DOCUMENT.read_text("utf-8").partition("## 10. A worked example")[2]
 
 
 def row(name):
@@ -89,6 +92,22 @@ def test_the_quantized_example_decodes_to_its_weights():
     np.testing.assert_allclose(scales, [[float(cell) for cell in line] for line in cells("scales")], rtol=1e-7)
     front = read_front(lambda start, count: data[start : start + count], len(data), seed=seed)
     assert read_indices(np.frombuffer(data, np.uint8), front, seed=seed).tolist() == found.indices.reshape(-1).tolist()
+
+
+def test_the_pruned_example_decodes_to_its_weights():
+    data, seed = payload(PRUNED), reference.crc32c(b"w")
+    assert f"seed(w) = {seed:08x}" in PRUNED and f"The payload, {len(data)} bytes" in PRUNED
+    rows = [[cell.strip(" `") for cell in line.split("|")[2:5]] for line in re.findall(r"^\| \d \|.*$", PRUNED, re.M)]
+    found = decode_sparse(data, seed=seed)
+    assert (found.dtype, found.unit) == (0, (2, 1))
+    assert found.words.tolist() == [[int(word, 16) for word in words.split()] for _, words, _ in rows]
+    assert found.mask.astype(int).tolist() == [[int(unit) for unit in units.split()] for _, _, units in rows if units]
+    assert found.kept.tolist() == [[text != "\N{MIDDLE DOT}" for text in weights.split()] for weights, _, _ in rows]
+    weights = (found.words.astype(np.uint32) << 16).view(np.float32)
+    stated = [weights.replace("\N{MINUS SIGN}", "-").replace("\N{MIDDLE DOT}", "0").split() for weights, _, _ in rows]
+    assert weights.tolist() == [[float(one) for one in row] for row in stated]
+    again = Sparse(found.mask, found.unit, (4, 5), found.words[found.kept])
+    assert encode_sparse(again, "BF16", seed=seed).tobytes() == data
 
 
 def test_the_document_states_the_octave():

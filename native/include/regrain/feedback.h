@@ -13,7 +13,8 @@ namespace regrain {
 //
 // U (columns x columns) and V (rows x rows) are row-major; either may be null, for the identity. The scale of (i, j) is
 // scales[i / cell_rows][j / cell_columns]. A weight nearer to 0 than to 1 + dead_zone steps away rounds toward zero:
-// |x| rounds to floor(|x| + 1/2 - dead_zone), at most 32767. `weight_rows` and `weight_columns` are the diagonals of the
+// |x| rounds to floor(|x| + 1/2 - dead_zone), at most 32767. Where `keep` (rows x columns, or null) is 0, the index is 0
+// whatever is asked of it. `weight_rows` and `weight_columns` are the diagonals of the
 // factors: returned is the sum of weight_rows[i] weight_columns[j] e[i][j]^2 over the errors e of rounding itself.
 // The same on every machine: products and sums in one order, none of them fused.
 struct FeedbackRequest {
@@ -26,6 +27,7 @@ struct FeedbackRequest {
   const float* weight_rows;
   const float* weight_columns;
   float dead_zone;
+  const std::uint8_t* keep;
 };
 
 // Writes rows * columns indices. Allocates as much as the matrix takes when row_factor is given.

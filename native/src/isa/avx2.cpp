@@ -11,12 +11,53 @@ namespace {
 #include "combine.h"
 #include "crc_x86.h"
 #include "dequantize.h"
+#include "expand.h"
 #include "rans_scalar.h"
 #include "survey.h"
 #include "feedback.h"
 
+// Shuffle controls that put the next bytes (of a stream) or values into the lanes (of eight) whose mask bit is set.
+// `high` is for lanes 8 to 15 of a register whose upper half holds their bytes. Other lanes get 0x80: zero.
+struct ExpandTable {
+  alignas(64) std::uint8_t low[256][8];
+  alignas(64) std::uint8_t high[256][8];
+  constexpr ExpandTable() : low(), high() {
+    for (int mask = 0; mask < 256; ++mask) {
+      std::uint8_t taken = 0;
+      for (int lane = 0; lane < 8; ++lane) {
+        const bool set = (mask >> lane & 1) != 0;
+        low[mask][lane] = set ? taken : 0x80;
+        high[mask][lane] = set ? static_cast<std::uint8_t>(taken + 8) : 0x80;
+        taken = static_cast<std::uint8_t>(taken + set);
+      }
+    }
+  }
+};
+constexpr ExpandTable kSpread;
+
 struct Avx2 {
   static constexpr int kVectorBytes = 32;
+  static constexpr std::size_t kExpand = 8;
+  template <std::size_t Bytes>
+  static std::size_t expand_some(const std::uint8_t* mask, const std::uint8_t* values, std::uint8_t* out) {
+    const __m128i dropped = _mm_cmpeq_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask)), _mm_setzero_si128());
+    const unsigned bits = ~static_cast<unsigned>(_mm_movemask_epi8(dropped)) & 255;
+    const __m128i from = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kSpread.low[bits]));
+    if constexpr (Bytes == 1) {
+      const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(values));
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(eight, from));
+    } else if constexpr (Bytes == 2) {  // byte 2i and 2i + 1; 0x80 stays above 0x7F
+      const __m128i low = _mm_adds_epu8(from, from), high = _mm_adds_epu8(low, _mm_set1_epi8(1));
+      const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(eight, _mm_unpacklo_epi8(low, high)));
+    } else {
+      const __m256i wide = _mm256_cvtepi8_epi32(from);  // negative where it is dropped
+      const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values));
+      const __m256i placed = _mm256_permutevar8x32_epi32(eight, wide);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_andnot_si256(_mm256_srai_epi32(wide, 31), placed));
+    }
+    return static_cast<std::size_t>(_mm_popcnt_u32(bits));
+  }
   static void lookup(const std::uint8_t* table, const std::uint8_t* symbols, std::uint8_t* out) {
     const __m256i t = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
     for (int h = 0; h < 64; h += 32) {
@@ -120,25 +161,6 @@ struct Avx2 {
   }
 };
 
-// Shuffle controls that put the next bytes of the stream into the lanes (of eight) whose mask bit is set. `high` is
-// for lanes 8 to 15 of a register whose upper half holds their bytes. Other lanes get 0x80: zero.
-struct ExpandTable {
-  alignas(64) std::uint8_t low[256][8];
-  alignas(64) std::uint8_t high[256][8];
-  constexpr ExpandTable() : low(), high() {
-    for (int mask = 0; mask < 256; ++mask) {
-      std::uint8_t taken = 0;
-      for (int lane = 0; lane < 8; ++lane) {
-        const bool set = (mask >> lane & 1) != 0;
-        low[mask][lane] = set ? taken : 0x80;
-        high[mask][lane] = set ? static_cast<std::uint8_t>(taken + 8) : 0x80;
-        taken = static_cast<std::uint8_t>(taken + set);
-      }
-    }
-  }
-};
-constexpr ExpandTable kExpand;
-
 inline __m128i load_two(const std::uint8_t* low, const std::uint8_t* high) {
   const __m128i first = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(low));
   return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(first), reinterpret_cast<const __m64*>(high)));
@@ -176,8 +198,8 @@ __attribute__((always_inline)) inline __m256i rans_half(__m256i& low, __m256i& h
   const std::uint8_t* at3 = next + __builtin_popcount(mask & 0xFFFFFF);
   const __m256i bytes = _mm256_set_m128i(load_two(at2, at3), load_two(next, at1));
   const __m256i order =
-      _mm256_set_m128i(load_two(kExpand.low[mask >> 16 & 255], kExpand.high[mask >> 24]),
-                       load_two(kExpand.low[mask & 255], kExpand.high[mask >> 8 & 255]));
+      _mm256_set_m128i(load_two(kSpread.low[mask >> 16 & 255], kSpread.high[mask >> 24]),
+                       load_two(kSpread.low[mask & 255], kSpread.high[mask >> 8 & 255]));
   next += __builtin_popcount(mask);
   low = _mm256_blendv_epi8(x_low, _mm256_shuffle_epi8(bytes, order), refill);
   high = _mm256_blendv_epi8(x_high, x_low, refill);
@@ -339,6 +361,6 @@ struct Avx2Steps {
 
 const Kernels kAvx2Kernels = {
     "avx2", 2, crc32c_folded<FoldXmm>, rans_decode<Avx2Steps>, combine<Avx2>, find_symbol<Avx2>, split<Avx2>, count_fields<Avx2>, rank_fields<Avx2>,
-    assign_rows<Avx2>, rans_encode, dequantize<Avx2>, subtract_rows, round_row};
+    assign_rows<Avx2>, rans_encode, dequantize<Avx2>, expand<Avx2>, subtract_rows, round_row};
 
 }  // namespace regrain

@@ -15,6 +15,7 @@ namespace {
 #include "combine.h"
 #include "crc_x86.h"
 #include "dequantize.h"
+#include "expand.h"
 #include "rans_scalar.h"
 #include "survey.h"
 #include "feedback.h"
@@ -63,6 +64,27 @@ struct Avx512 {
     std::uint64_t mask;
     std::memcpy(&mask, from, 8);
     _mm512_store_si512(out, _mm512_maskz_set1_epi8(mask, 1));
+  }
+  static constexpr std::size_t kExpand = 16;
+  template <std::size_t Bytes>
+  static std::size_t expand_some(const std::uint8_t* mask, const std::uint8_t* values, std::uint8_t* out) {
+    const __m128i kept = _mm_loadu_si128(reinterpret_cast<const __m128i*>(mask));
+    const __mmask16 bits = _mm_test_epi8_mask(kept, kept);
+    // The empty statements keep the loads apart: expanding straight from memory is less than half as fast on AMD (Zen 4).
+    if constexpr (Bytes == 1) {
+      __m128i next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
+      __asm__("" : "+v"(next));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_maskz_expand_epi8(bits, next));
+    } else if constexpr (Bytes == 2) {
+      __m256i next = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values));
+      __asm__("" : "+v"(next));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_maskz_expand_epi16(bits, next));
+    } else {
+      __m512i next = _mm512_loadu_si512(values);
+      __asm__("" : "+v"(next));
+      _mm512_storeu_si512(out, _mm512_maskz_expand_epi32(bits, next));
+    }
+    return static_cast<std::size_t>(_mm_popcnt_u32(bits));
   }
   template <Weight Type, int IndexBytes>
   static void weights16(const std::uint8_t* indices, float scale, std::uint8_t* out) {
@@ -236,6 +258,6 @@ struct Avx512Steps {
 
 const Kernels kAvx512Kernels = {
     "avx512", 4, crc32c_folded<FoldZmm>, rans_decode<Avx512Steps>, combine<Avx512>, find_symbol<Avx512>, split<Avx512>, count_fields<Avx512>, rank_fields<Avx512>,
-    assign_rows<Avx512>, rans_encode, dequantize<Avx512>, subtract_rows, round_row};
+    assign_rows<Avx512>, rans_encode, dequantize<Avx512>, expand<Avx512>, subtract_rows, round_row};
 
 }  // namespace regrain

@@ -85,6 +85,10 @@ struct Kernels {
   // Element i of `count` has scales[(skip + i) / run]; skip < run. See `dequantize` in regrain/grid.h.
   void (*dequantize)(Weight type, const std::uint8_t* indices, std::size_t index_bytes, const float* scales,
                      std::uint64_t run, std::uint64_t skip, std::uint64_t count, std::uint8_t* out);
+  // Words of 1, 2 or 4 bytes: the next value where `mask` is not 0, else 0. Reads no value from `end` on, where the kept
+  // ones end at the latest. Gives where the values go on.
+  const std::uint8_t* (*expand)(std::size_t word_bytes, const std::uint8_t* mask, std::uint64_t count,
+                                const std::uint8_t* values, const std::uint8_t* end, std::uint8_t* out);
   // isa/feedback.h
   void (*subtract_rows)(float* target, const float* rows, std::size_t columns, const float* factor, std::size_t stride,
                         std::size_t count);

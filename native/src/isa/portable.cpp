@@ -8,6 +8,7 @@ namespace {
 
 #include "combine.h"
 #include "dequantize.h"
+#include "expand.h"
 #include "rans_encode.h"
 #include "rans_scalar.h"
 #include "survey.h"
@@ -15,6 +16,20 @@ namespace {
 
 struct Portable {
   static constexpr int kVectorBytes = 16;
+  static constexpr std::size_t kExpand = 8;
+  template <std::size_t Bytes>
+  static std::size_t expand_some(const std::uint8_t* mask, const std::uint8_t* values, std::uint8_t* out) {
+    typename WordOf<Bytes>::type word;
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < kExpand; ++i) {  // no branch: nothing could predict it
+      std::memcpy(&word, values + kept * Bytes, Bytes);
+      const std::size_t keep = mask[i] != 0;
+      word = static_cast<decltype(word)>(word & (0 - keep));
+      std::memcpy(out + i * Bytes, &word, Bytes);
+      kept += keep;
+    }
+    return kept;
+  }
   static void lookup(const std::uint8_t* table, const std::uint8_t* symbols, std::uint8_t* out) {
     for (std::size_t i = 0; i < kStep; ++i) out[i] = table[symbols[i]];
   }
@@ -140,6 +155,6 @@ std::uint32_t crc32c_sliced(std::uint32_t crc, const std::uint8_t* data, std::si
 
 const Kernels kPortableKernels = {
     "portable", 1, crc32c_sliced, rans_decode<PortableSteps>, combine<Portable>, find_symbol<Portable>, split<Portable>, count_fields<Portable>, rank_fields<Portable>,
-    assign_rows<Portable>, rans_encode, dequantize<Portable>, subtract_rows, round_row};
+    assign_rows<Portable>, rans_encode, dequantize<Portable>, expand<Portable>, subtract_rows, round_row};
 
 }  // namespace regrain

@@ -18,14 +18,16 @@ from regrain.artifact.container import Container, name_file
 from regrain.artifact.deflated import inflate
 from regrain.artifact.grids import Grids
 from regrain.artifact.header import MAX_HEADER, Entry, Header, parse_header, parse_json
-from regrain.artifact.manifest import DATA_NAME, INDEX_NAME, Coded, Gridded, Kept, Manifest, Tied
+from regrain.artifact.manifest import DATA_NAME, INDEX_NAME, PRUNED, Coded, Gridded, Kept, Manifest, Pruned, Tied
 from regrain.artifact.manifest_reader import find_tensors, parse_manifest
 from regrain.artifact.packed_index import check_packed, parse_index
 from regrain.artifact.part import Part, check_crc, corrupt
-from regrain.codecs import CODECS, FloatPlanes, IntegerPlanes, quantized
+from regrain.artifact.units import Units
+from regrain.codecs import CODECS, FloatPlanes, IntegerPlanes, quantized, sparse
 from regrain.codecs.pay import payload_count
-from regrain.codecs.quantized import Quantized
-from regrain.core.descriptor import Coder, Quantizer, Scheme, WeightDescriptor
+from regrain.codecs.quantized import Quantized, matrix_shape
+from regrain.codecs.sparse import Sparse
+from regrain.core.descriptor import Coder, Quantizer, Scheme, WeightDescriptor, pattern_of
 from regrain.core.dtypes import DTYPES, Bytes, word_dtype
 from regrain.core.errors import CorruptArtifactError
 from regrain.kernels.fault import PayloadFault
@@ -74,12 +76,16 @@ class Artifact:
         self._parts: dict[str, Part] = {}
         self._checked: set[str] = set()
         self._grids = Grids(container)
+        self._units = Units(container)
 
     def _open_packed(self) -> None:
         header = self.container.header
         check_packed(header)
         text = inflate(self.container, INDEX_NAME, MAX_HEADER)
         records, self.tensors = parse_index(text, self._read_original(), header.entries[DATA_NAME])
+        pruned = [name for name, record in records.items() if isinstance(record, Pruned)]
+        if pruned and not self.manifest.pruned:
+            raise CorruptArtifactError(f"format must be {PRUNED} where a tensor is pruned", tensor=pruned[0])
         self.manifest = replace(self.manifest, tensors=records)
 
     @_naming_its_file
@@ -87,7 +93,7 @@ class Artifact:
         """See WeightFile.read. Every block and every raw tensor is checked before its bytes are used."""
         coded: list[tuple[int, int, NDArray[np.unsignedinteger[Any]], int]] = []
         kept: list[tuple[Part, Bytes]] = []
-        gridded: list[tuple[Part, Bytes]] = []
+        others: dict[type, list[tuple[Part, int, Bytes]]] = {Gridded: [], Pruned: []}
         owners: list[str] = []
         records, tensors, first = self.manifest.tensors, self.tensors, self.container.header.data_start
         for name, out in jobs:
@@ -98,8 +104,10 @@ class Artifact:
                 _, _, start, stop = tensors[name]
                 coded.append((first + start, stop - start, out.view(_WORD[record.dtype]), seed_of(name)))
                 owners.append(name)
+            elif isinstance(record, Kept):
+                kept.append((self.part(name), out))
             else:
-                (kept if isinstance(record, Kept) else gridded).append((self.part(name), out))
+                others[type(record)].append((self.part(name), 0, out))
         try:
             if self.container.file is not None:
                 kernels.decode_file(self.container.file, coded, threads)
@@ -114,7 +122,8 @@ class Artifact:
         else:
             for job in kept:
                 self._copy(job)
-        self._grids.read([(part, 0, out) for part, out in gridded], threads)
+        self._grids.read(others[Gridded], threads)
+        self._units.read(others[Pruned], threads)
 
     def _copy(self, job: tuple[Part, Bytes]) -> None:
         part, out = job
@@ -131,6 +140,9 @@ class Artifact:
         part = self.part(name)
         if part.gridded is not None:
             self._grids.read([(part, first, out)], threads)
+            return
+        if part.pruned is not None:
+            self._units.read([(part, first, out)], threads)
             return
         if part.word is None:
             if part.owner not in self._checked:
@@ -165,7 +177,7 @@ class Artifact:
 
     @_naming_its_file
     def steps(self, name: str, first: int, count: int) -> NDArray[np.float32] | None:
-        """The scales of elements `first` to `first + count`, None of a tensor that is not quantized."""
+        """The scales of elements `first` to `first + count`; None of a tensor that is not quantized, or pruned too."""
         part = self.part(name)
         return None if part.gridded is None else self._grids.steps(part, first, count)
 
@@ -174,6 +186,12 @@ class Artifact:
         """See WeightFile.quantized."""
         part = self.part(name)
         return None if part.gridded is None else self._grids.quantized(part, threads)
+
+    @_naming_its_file
+    def sparse(self, name: str, threads: int) -> Sparse | None:
+        """See WeightFile.sparse."""
+        part = self.part(name)
+        return None if part.pruned is None else self._units.sparse(part, threads)
 
     def check_raw(self, name: str) -> None:
         """Raise CorruptArtifactError unless a raw tensor has its checksum."""
@@ -198,8 +216,9 @@ class Artifact:
             word = _WORD[record.dtype] if isinstance(record, Coded) else None
             crc = record.crc if isinstance(record, Kept) else 0
             gridded = record if isinstance(record, Gridded) else None
+            pruned = record if isinstance(record, Pruned) else None
             first = self.container.header.data_start
-            part = Part(name, first + start, first + stop, seed_of(name), word, crc, gridded)
+            part = Part(name, first + start, first + stop, seed_of(name), word, crc, gridded, pruned)
         self._parts[name] = part
         return part
 
@@ -247,20 +266,24 @@ class Artifact:
         record, entry = self.manifest.tensors[name], self.tensors[name]
         owner = self.manifest.tensors[record.to] if isinstance(record, Tied) else record
         coder = Coder.RAW if isinstance(owner, Kept) else Coder.RANS
+        pattern, quantizer, cell, density = "dense", Quantizer.NONE, None, None
         stages = CODECS[entry.dtype].stages if coder is Coder.RANS else ("checksum", "copy")
-        quantizer, cell = Quantizer.NONE, None
-        if isinstance(owner, Gridded):
-            quantizer, cell = Quantizer.of(owner.cell, *quantized.matrix_shape(owner.shape)), owner.cell
+        if isinstance(owner, Gridded | Pruned) and owner.cell is not None:
+            quantizer, cell = Quantizer.of(owner.cell, *matrix_shape(owner.shape)), owner.cell
             stages = quantized.STAGES
+        if isinstance(owner, Pruned):
+            pattern, density = pattern_of(owner.unit, owner.shape)[0], owner.kept / math.prod(owner.shape)
+            stages = sparse.STAGES if cell is None else sparse.QUANTIZED_STAGES
         return WeightDescriptor(
             name=name,
             dtype=entry.dtype,
             shape=entry.shape,
-            granularity=owner.granularity if isinstance(owner, Gridded) else record.granularity,
-            scheme=Scheme(Coder.TIED if isinstance(record, Tied) else coder, quantizer=quantizer, cell=cell),
+            granularity=owner.granularity if isinstance(owner, Gridded | Pruned) else record.granularity,
+            scheme=Scheme(Coder.TIED if isinstance(record, Tied) else coder, pattern, quantizer, cell),
             stages=stages,
             tied=record.to if isinstance(record, Tied) else None,
             dynamic=record.dynamic,
+            density=density,
         )
 
     def stored_bytes(self, name: str) -> int:

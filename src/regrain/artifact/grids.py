@@ -34,7 +34,7 @@ class Grids:
     def read(self, jobs: Sequence[tuple[Part, int, Bytes]], threads: int) -> None:
         """Fill the bytes of each job with weights of a tensor, from an element on."""
         fronts = [self.front(part) for part, _, _ in jobs]
-        coded = [(job, front) for job, front in zip(jobs, fronts, strict=True) if front.packed is None]
+        coded = [(job, front) for job, front in zip(jobs, fronts, strict=True) if front.indices.packed is None]
         try:
             self._decode(coded, threads)
         except PayloadFault as fault:
@@ -77,13 +77,13 @@ class Grids:
     def _decode(self, coded: list[tuple[tuple[Part, int, Bytes], Front]], threads: int) -> None:
         file = self._container.file
         if file is not None:
-            places = [(part.start + front.coded[0], front.coded[1]) for (part, _, _), front in coded]
+            places = [(part.start + front.indices.coded[0], front.indices.coded[1]) for (part, _, _), front in coded]
             kernels.decode_weights_file(
                 file, [(place, *_how(*one)) for place, one in zip(places, coded, strict=True)], threads
             )
             return
         data = self._container.data
-        payloads = [data[part.start + front.coded[0] : part.stop] for (part, _, _), front in coded]
+        payloads = [data[part.start + front.indices.coded[0] : part.stop] for (part, _, _), front in coded]
         kernels.decode_weights([(payload, *_how(*one)) for payload, one in zip(payloads, coded, strict=True)], threads)
 
     def _fetch(self, part: Part) -> Callable[[int, int], bytes]:
@@ -92,4 +92,4 @@ class Grids:
 
 def _how(job: tuple[Part, int, Bytes], front: Front) -> tuple[int, int, kernels.Grid, int, Bytes]:
     part, first, out = job
-    return front.index.itemsize, part.seed, front.grid, first, out
+    return front.indices.kind.itemsize, part.seed, front.grid, first, out

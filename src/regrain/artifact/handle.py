@@ -19,6 +19,7 @@ from regrain.artifact.reader import WeightFile, open  # noqa: A004 - regrain.ope
 from regrain.artifact.slicing import Index, narrow
 from regrain.artifact.threads import resolve_threads
 from regrain.codecs.quantized import Quantized
+from regrain.codecs.sparse import Sparse
 from regrain.core.descriptor import WeightDescriptor
 from regrain.core.dtypes import BITS, DTYPES, Bytes
 from regrain.core.errors import UnsupportedModelError
@@ -76,12 +77,20 @@ class Handle(Generic[T]):
         return self._wrap(data, entry.dtype, entry.shape)
 
     def quantized(self, name: str) -> Quantized | None:
-        """Indices and scale codes of a quantized tensor, decoded; None for a tensor that is not quantized.
+        """Indices and scale codes of a quantized tensor, decoded; None for one that is not quantized, or pruned too.
 
         Of a tied tensor, those of the tensor that it is tied to. Raises KeyError for a name that is none.
         """
         file, _ = self._find(name)
         return file.quantized(name, self._threads)
+
+    def sparse(self, name: str) -> Sparse | None:
+        """The mask of a pruned tensor and the weights that it keeps, decoded; None for a tensor that is not pruned.
+
+        Of a tied tensor, those of the tensor that it is tied to. Raises KeyError for a name that is none.
+        """
+        file, _ = self._find(name)
+        return file.sparse(name, self._threads)
 
     def get_tensors(self) -> dict[str, T]:
         """Every tensor."""

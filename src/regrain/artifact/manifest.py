@@ -15,7 +15,10 @@ FORMAT = 1
 PACKED = 2
 """The format of packed artifacts. Each format is also the version of the oldest reader that understands it."""
 
-READER = 2
+PRUNED = 3
+"""That of packed artifacts with pruned tensors."""
+
+READER = 3
 """The version of this reader."""
 
 SUFFIX = ".regrain"
@@ -69,7 +72,22 @@ class Gridded(NamedTuple):
     dynamic: bool = False
 
 
-Record = Coded | Kept | Tied | Gridded
+class Pruned(NamedTuple):
+    """A pruned tensor of a packed artifact: `kept` weights, those of some units of (rows, columns).
+
+    `cell` is that of its scales if it is quantized too.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    unit: tuple[int, int]
+    kept: int
+    cell: Cell | None
+    granularity: Granularity
+    dynamic: bool = False
+
+
+Record = Coded | Kept | Tied | Gridded | Pruned
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +95,8 @@ class Manifest:
     """What an artifact says of itself. `model_bytes` and `model_sha256` are those of the original file.
 
     `restored` is the SHA-256 of the file that restoring writes, as long as the original: None in artifacts that are not
-    packed, where it is the original itself. The tensors of packed ones stand in their index.
+    packed, where it is the original itself. The tensors of packed ones stand in their index. `pruned`: whether some of
+    them may be pruned.
     """
 
     tensors: dict[str, Record]
@@ -87,6 +106,7 @@ class Manifest:
     header: str = HEADER_NAME
     receipt: str = RECEIPT_NAME
     restored: str | None = None
+    pruned: bool = False
 
     @property
     def packed(self) -> bool:
@@ -120,7 +140,8 @@ def manifest_text(manifest: Manifest) -> str:
     """The canonical JSON of a manifest. Its "crc" is blank: the seal of the header that it goes into."""
     model = {"bytes": manifest.model_bytes, "sha256": manifest.model_sha256}
     if manifest.packed:
-        fields = {"crc": BLANK, "format": PACKED, "model": model, "reader": PACKED, "restored": manifest.restored}
+        made_of = PRUNED if manifest.pruned else PACKED
+        fields = {"crc": BLANK, "format": made_of, "model": model, "reader": made_of, "restored": manifest.restored}
         return canonical_json(fields).decode("ascii")
     document: dict[str, object] = {
         "crc": BLANK,

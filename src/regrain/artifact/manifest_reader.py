@@ -24,6 +24,7 @@ from regrain.artifact.manifest import (
     HEADER_NAME,
     KEY,
     PACKED,
+    PRUNED,
     READER,
     RECEIPT_NAME,
     SUFFIX,
@@ -76,13 +77,13 @@ def _manifest(document: dict[str, object], records: Callable[[object], dict[str,
     reader = whole(document.get("reader"), "reader", U32)
     if reader > READER:
         raise UnsupportedArtifactError(f"artifact needs reader version {reader}, this one is {READER}: upgrade regrain")
-    packed = document.get("format") == PACKED
+    packed = document.get("format") in (PACKED, PRUNED)
     fields = _PACKED_FIELDS if packed else _FIELDS
     if document.keys() - ({} if packed else {"suffix"}) != fields:
         odd = sorted(document.keys() ^ fields)
         raise CorruptArtifactError(f"manifest must have exactly the fields {sorted(fields)}; wrong: {brief(odd)}")
-    if document["format"] not in (FORMAT, PACKED) or type(document["format"]) is not int:
-        raise CorruptArtifactError(f"format must be {FORMAT} or {PACKED}, not {brief(document['format'])}")
+    if document["format"] not in (FORMAT, PACKED, PRUNED) or type(document["format"]) is not int:
+        raise CorruptArtifactError(f"format must be {FORMAT}, {PACKED} or {PRUNED}, not {brief(document['format'])}")
     if not isinstance(document["crc"], str) or len(document["crc"]) != len(BLANK):
         raise CorruptArtifactError(f"crc must be {len(BLANK)} hexadecimal digits, not {brief(document['crc'])}")
     model = parse_object(document["model"], "model")
@@ -94,6 +95,7 @@ def _manifest(document: dict[str, object], records: Callable[[object], dict[str,
             model_bytes=whole(model["bytes"], "model bytes", 2**63 - 1),
             model_sha256=_digest(model["sha256"], "model sha256"),
             restored=_digest(document["restored"], "restored"),
+            pruned=document["format"] == PRUNED,
         )
     return Manifest(
         tensors=records(document["tensors"]),

@@ -38,8 +38,8 @@ def pieces(artifact: Artifact, threads: int) -> Iterator[Piece]:
     buffers = _Buffers()
     for name in header.entries:
         part = artifact.part(name)
-        if part.gridded is not None:
-            yield from _dequantized(artifact, name, buffers, threads)
+        if part.gridded is not None or part.pruned is not None:
+            yield from _ranges(artifact, name, buffers, threads)
         elif part.word is None:
             artifact.check_raw(name)
             for start in range(part.start, part.stop, PIECE):
@@ -96,7 +96,7 @@ def _decoded(artifact: Artifact, name: str, part: Part, buffers: _Buffers, threa
         yield Piece(name, first * info.word_bytes, out)
 
 
-def _dequantized(artifact: Artifact, name: str, buffers: _Buffers, threads: int) -> Iterator[Piece]:
+def _ranges(artifact: Artifact, name: str, buffers: _Buffers, threads: int) -> Iterator[Piece]:
     entry = artifact.tensors[name]
     size, nbytes = DTYPES[entry.dtype].itemsize, artifact.original.entries[name].nbytes
     for start in range(0, nbytes, PIECE):  # whole blocks, for that many bytes hold a multiple of 65536 words

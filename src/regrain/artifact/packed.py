@@ -1,4 +1,4 @@
-"""Writing a packed artifact: every body in one entry, tensors quantized as somebody chose (docs/format.md, 7)."""
+"""Writing a packed artifact: every body in one entry, tensors quantized or pruned by choice (docs/format.md, 7)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from regrain.artifact.manifest import (
     Gridded,
     Kept,
     Manifest,
+    Pruned,
     Record,
     Tied,
     manifest_text,
@@ -38,11 +39,15 @@ from regrain.artifact.source import Source, array_bytes
 from regrain.artifact.ties import Ties
 from regrain.artifact.writer import Progress, encode_lossless
 from regrain.codecs.quantized import Quantized, encode_quantized, matrix_shape
-from regrain.core.descriptor import Coder, Quantizer
+from regrain.codecs.sparse import Sparse, encode_sparse
+from regrain.core.descriptor import Coder, Quantizer, pattern_of
 from regrain.core.dtypes import Bytes
 
-Choice = Mapping[str, Quantized] | Callable[[str], Quantized | None]
-"""Which tensors are quantized, and how; the others are not."""
+Form = Quantized | Sparse
+"""What is kept of a tensor that loses something."""
+
+Forms = Mapping[str, Form] | Callable[[str], Form | None]
+"""Which tensors are quantized or pruned, and how; the others are not."""
 
 Replacement = Mapping[str, NDArray[Any]] | Callable[[str], NDArray[Any] | None]
 """Which tensors have other values than the source, of the same type and shape; the others are as they were."""
@@ -61,7 +66,7 @@ class _Body(NamedTuple):
 def write_packed(
     source: Source,
     sink: Sink,
-    quantized: Choice,
+    forms: Forms,
     *,
     version: str,
     receipt: Mapping[str, object],
@@ -69,18 +74,18 @@ def write_packed(
     progress: Progress | None = None,
     replaced: Replacement = MappingProxyType({}),
 ) -> None:
-    """Write `source` to `sink`, quantized where it says so, all else without loss.
+    """Write `source` to `sink`, quantized and pruned where `forms` says so, all else without loss.
 
-    `quantized` and `replaced` are asked once for each tensor, in the source's order, as it is needed. A tensor with the
-    same bytes as an earlier one is tied to it if both are quantized alike, or both not at all. What `receipt` says
+    `forms` and `replaced` are asked once for each tensor, in the source's order, as it is needed. A tensor with the
+    same bytes as an earlier one is tied to it if both have the same form, or both none. What `receipt` says
     joins the receipt, and wins where the two meet. The bytes written depend on all arguments but `threads`.
 
-    Raises ValueError, naming the tensor, for a quantizer or a replacement that does not fit it, and for weights that
+    Raises ValueError, naming the tensor, for a form or a replacement that does not fit it, and for weights that
     would not be finite.
     """
-    choose = quantized if callable(quantized) else quantized.get
+    choose = forms if callable(forms) else forms.get
     replace = replaced if callable(replaced) else replaced.get
-    _check_names(source, quantized, replaced)
+    _check_names(source, forms, replaced)
     capacity = _capacity(source, receipt)
     sink.write(bytes(8 + capacity))
     start = sink.offset
@@ -88,7 +93,8 @@ def write_packed(
         # One thread hashes the original meanwhile, which takes as long as the rest on two processors.
         with closing(in_order(_tasks(source, choose, replace), threads - 1)) as results:
             bodies, restored = _write_bodies(source, sink, results, progress)
-        manifest = Manifest({}, source.header.file_bytes, digest.hexdigest(), restored=restored)
+        pruned = any(isinstance(record, Pruned) for record, _ in bodies)
+        manifest = Manifest({}, source.header.file_bytes, digest.hexdigest(), restored=restored, pruned=pruned)
     entries = {DATA_NAME: Entry("U8", (sink.offset - start,), 0, sink.offset - start)}
     said = _receipt(source, bodies, version, lossless=manifest.lossless) | dict(receipt)
     texts = {
@@ -125,7 +131,7 @@ def _write_bodies(
 
 
 def _tasks(
-    source: Source, choose: Callable[[str], Quantized | None], replace: Callable[[str], NDArray[Any] | None]
+    source: Source, choose: Callable[[str], Form | None], replace: Callable[[str], NDArray[Any] | None]
 ) -> Iterator[Task[_Body]]:
     changed: dict[str, Bytes] = {}
     chosen: dict[str, bytes] = {}
@@ -149,26 +155,40 @@ def _tasks(
         yield Task(name, data.size, task)
 
 
-def _encode(name: str, entry: Entry, data: Bytes, how: Quantized | None, changed: bool, threads: int) -> _Body:
+def _encode(name: str, entry: Entry, data: Bytes, how: Form | None, changed: bool, threads: int) -> _Body:
     seed = seed_of(name)
     if how is None:
         payload = encode_lossless(name, entry, data, threads)
         if payload is None:
             return _Body(Kept(checksum(seed, data), changed=changed), data, data)
         return _Body(Coded(entry.dtype, entry.shape, changed=changed), payload, data)
-    if how.indices.shape != entry.shape:
-        raise ValueError(f"indices of {name!r} must have its shape {entry.shape}, not {how.indices.shape}")
+    shape = how.indices.shape if isinstance(how, Quantized) else how.shape
+    if shape != entry.shape:
+        raise ValueError(f"form of {name!r} must have its shape {entry.shape}, not {shape}")
     try:
-        payload = encode_quantized(how, entry.dtype, seed=seed, threads=threads)
-        restored = how.dequantized(entry.dtype)
+        if isinstance(how, Quantized):
+            payload = encode_quantized(how, entry.dtype, seed=seed, threads=threads)
+        else:
+            payload = encode_sparse(how, entry.dtype, seed=seed, threads=threads)
+        return _Body(_record(entry, how), payload, _restored(entry, how))
     except ValueError as error:
         raise ValueError(f"tensor {name!r}: {error}") from None
+
+
+def _restored(entry: Entry, how: Form) -> Bytes:
+    return how.dequantized(entry.dtype) if isinstance(how, Quantized) else how.dense(entry.dtype)
+
+
+def _record(entry: Entry, how: Form) -> Record:
+    if isinstance(how, Sparse):
+        granularity = pattern_of(how.unit, entry.shape)[1]
+        return Pruned(entry.dtype, entry.shape, how.unit, how.kept, how.cell, granularity)
     quantizer = Quantizer.of(how.cell, *matrix_shape(entry.shape))
-    return _Body(Gridded(entry.dtype, entry.shape, how.cell, quantizer.granularity), payload, restored)
+    return Gridded(entry.dtype, entry.shape, how.cell, quantizer.granularity)
 
 
-def _tied(entry: Entry, data: Bytes, other: str, how: Quantized | None, _: int) -> _Body:
-    return _Body(Tied(other), np.empty(0, np.uint8), data if how is None else how.dequantized(entry.dtype))
+def _tied(entry: Entry, data: Bytes, other: str, how: Form | None, _: int) -> _Body:
+    return _Body(Tied(other), np.empty(0, np.uint8), data if how is None else _restored(entry, how))
 
 
 def _replacement(name: str, entry: Entry, array: NDArray[Any]) -> Bytes:
@@ -180,7 +200,7 @@ def _replacement(name: str, entry: Entry, array: NDArray[Any]) -> Bytes:
     return data
 
 
-def _check_names(source: Source, *choices: Choice | Replacement) -> None:
+def _check_names(source: Source, *choices: Forms | Replacement) -> None:
     for choice in choices:
         if isinstance(choice, Mapping) and not choice.keys() <= source.header.entries.keys():
             odd = min(choice.keys() - source.header.entries.keys())
@@ -188,7 +208,9 @@ def _check_names(source: Source, *choices: Choice | Replacement) -> None:
 
 
 def _receipt(source: Source, bodies: list[tuple[Record, int]], version: str, *, lossless: bool) -> dict[str, object]:
-    kinds = (*(str(coder) for coder in Coder), "quantized")
+    kinds = [*(str(coder) for coder in Coder), "quantized"]
+    if any(isinstance(record, Pruned) for record, _ in bodies):
+        kinds.append("pruned")
     count, stored = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
     for record, size in bodies:
         kind = _KIND[type(record)]
@@ -203,7 +225,7 @@ def _receipt(source: Source, bodies: list[tuple[Record, int]], version: str, *, 
     }
 
 
-_KIND: dict[type, str] = {Coded: "rans", Kept: "raw", Tied: "tied", Gridded: "quantized"}
+_KIND: dict[type, str] = {Coded: "rans", Kept: "raw", Tied: "tied", Gridded: "quantized", Pruned: "pruned"}
 
 
 def _capacity(source: Source, receipt: Mapping[str, object]) -> int:

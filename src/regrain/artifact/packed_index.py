@@ -15,18 +15,21 @@ from regrain.artifact.manifest import (
     Coded,
     Gridded,
     Kept,
+    Pruned,
     Record,
     Tied,
     record_json,
 )
 from regrain.artifact.manifest_reader import CODABLE, FLAGS, U32, parse_object, whole, with_flags
-from regrain.codecs import quantized
+from regrain.codecs.front import DTYPES
 from regrain.codecs.numbers import MOST_PACKED
 from regrain.codecs.pay import most_words
-from regrain.core.descriptor import Coder, Quantizer
+from regrain.codecs.quantized import matrix_shape
+from regrain.core.descriptor import Coder, Quantizer, pattern_of
 from regrain.core.errors import CorruptArtifactError
 
 _CODED, _GRIDDED = frozenset({"coder", "bytes"}), frozenset({"coder", "bytes", "cell"})
+_PRUNED = frozenset({"coder", "bytes", "unit", "kept"})
 _KEPT, _TIED = frozenset({"coder", "crc"}), frozenset({"tied"})
 _CHANGED = "changed"
 
@@ -83,6 +86,10 @@ def _record_json(record: Record, size: int) -> dict[str, object]:
     value: dict[str, object] = {"coder": str(Coder.RANS), "bytes": size}
     if isinstance(record, Gridded):
         value["cell"] = list(record.cell)
+    elif isinstance(record, Pruned):
+        value |= {"unit": list(record.unit), "kept": record.kept}
+        if record.cell is not None:
+            value["cell"] = list(record.cell)
     elif not isinstance(record, Coded):
         value = record_json(record)
     if isinstance(record, Coded | Kept) and record.changed:
@@ -102,6 +109,9 @@ def _parse_record(name: str, entry: Entry, value: object) -> tuple[Record, int]:
     elif keys == _GRIDDED and fields["coder"] == Coder.RANS:
         size = whole(fields["bytes"], "bytes", MAX_BYTES, name)
         record = _gridded(name, entry, size, fields["cell"])
+    elif keys - {"cell"} == _PRUNED and fields["coder"] == Coder.RANS:
+        size = whole(fields["bytes"], "bytes", MAX_BYTES, name)
+        record = _pruned(name, entry, size, fields)
     elif keys == _KEPT and fields["coder"] == Coder.RAW:
         record, size = Kept(whole(fields["crc"], "crc", U32, name)), entry.nbytes
     elif keys == _TIED and isinstance(to := fields["tied"], str):
@@ -114,7 +124,7 @@ def _parse_record(name: str, entry: Entry, value: object) -> tuple[Record, int]:
     if changed is not False:
         if changed is not True or not isinstance(record, Coded | Kept):
             raise CorruptArtifactError(
-                f"changed must be true, of a tensor that is not quantized, not {brief(changed)}", tensor=name
+                f"changed must be true, of a tensor neither quantized nor pruned, not {brief(changed)}", tensor=name
             )
         record = record._replace(changed=True)
     return record if len(keys) == len(fields) else with_flags(name, record, fields), size
@@ -128,18 +138,37 @@ def _coded(name: str, entry: Entry, size: int) -> Coded:
 
 
 def _gridded(name: str, entry: Entry, size: int, cell: object) -> Gridded:
-    if entry.dtype not in quantized.DTYPES:
-        raise CorruptArtifactError(
-            f"a quantized tensor must be {', '.join(quantized.DTYPES)}, not {entry.dtype}", tensor=name
-        )
+    _check_weights(name, entry, size, "quantized")
+    rows, columns = matrix_shape(entry.shape)
+    found = _sides(name, "cell", cell, rows, columns)
+    return Gridded(entry.dtype, entry.shape, found, Quantizer.of(found, rows, columns).granularity)
+
+
+def _pruned(name: str, entry: Entry, size: int, fields: Mapping[str, object]) -> Pruned:
+    _check_weights(name, entry, size, "pruned")
+    rows, columns = matrix_shape(entry.shape)
+    unit = _sides(name, "unit", fields["unit"], rows, columns)
+    kept = whole(fields["kept"], "kept", rows * columns, name)
+    cell = _sides(name, "cell", fields["cell"], rows, columns) if "cell" in fields else None
+    return Pruned(entry.dtype, entry.shape, unit, kept, cell, pattern_of(unit, entry.shape)[1])
+
+
+def _check_weights(name: str, entry: Entry, size: int, what: str) -> None:
+    if entry.dtype not in DTYPES:
+        raise CorruptArtifactError(f"a {what} tensor must be {', '.join(DTYPES)}, not {entry.dtype}", tensor=name)
     _check_count(name, entry, max(most_words(size), MOST_PACKED), size)
-    rows, columns = quantized.matrix_shape(entry.shape)
-    if not isinstance(cell, list) or len(cell) != 2 or not all(type(side) is int for side in cell):
-        raise CorruptArtifactError(f"cell must be two whole numbers, not {brief(cell)}", tensor=name)
-    down, across = cell
+
+
+def _sides(name: str, what: str, sides: object, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of a part of a matrix."""
+    if not isinstance(sides, list) or len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise CorruptArtifactError(f"{what} must be two whole numbers, not {brief(sides)}", tensor=name)
+    down, across = sides
     if not (1 <= down <= rows and 1 <= across <= columns):
-        raise CorruptArtifactError(f"cell must be within the {rows} x {columns} matrix, not {brief(cell)}", tensor=name)
-    return Gridded(entry.dtype, entry.shape, (down, across), Quantizer.of((down, across), rows, columns).granularity)
+        raise CorruptArtifactError(
+            f"{what} must be within the {rows} x {columns} matrix, not {brief(sides)}", tensor=name
+        )
+    return down, across
 
 
 def _check_count(name: str, entry: Entry, most: int, size: int) -> None:

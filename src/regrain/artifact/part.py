@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regrain.artifact.manifest import Gridded
+from regrain.artifact.manifest import Gridded, Pruned
 from regrain.core.errors import CorruptArtifactError
 from regrain.kernels.fault import PayloadFault
 
@@ -18,9 +18,10 @@ class Part(NamedTuple):
     start: int  # in the file
     stop: int
     seed: int
-    word: np.dtype[np.unsignedinteger[Any]] | None  # None for raw bytes and quantized tensors
+    word: np.dtype[np.unsignedinteger[Any]] | None  # None but for coded tensors
     crc: int  # of raw bytes
     gridded: Gridded | None  # of quantized tensors
+    pruned: Pruned | None  # of pruned ones
 
 
 def corrupt(fault: PayloadFault, name: str) -> CorruptArtifactError:

@@ -11,6 +11,7 @@ from regrain.artifact.container import Container, name_file
 from regrain.artifact.header import Entry, Header
 from regrain.artifact.manifest import is_artifact
 from regrain.codecs.quantized import Quantized
+from regrain.codecs.sparse import Sparse
 from regrain.core.descriptor import Coder, Scheme, WeightDescriptor
 from regrain.core.dtypes import DTYPES, Bytes
 from regrain.core.errors import CorruptArtifactError, UnsupportedArtifactError
@@ -45,7 +46,13 @@ class WeightFile(Protocol):
         ...
 
     def quantized(self, name: str, threads: int) -> Quantized | None:
-        """Indices and scales of a tensor, None if it is not quantized. Raises KeyError for a name that is none."""
+        """Indices and scales of a tensor, None if it is not quantized or pruned too. Raises KeyError for a name that is
+        none.
+        """
+        ...
+
+    def sparse(self, name: str, threads: int) -> Sparse | None:
+        """Which units of a tensor are kept, and their weights; None if it is not pruned. Raises KeyError likewise."""
         ...
 
 
@@ -93,4 +100,8 @@ class PlainFile:
 
     def quantized(self, name: str, threads: int) -> None:
         """See WeightFile.quantized: nothing is."""
+        _ = self.tensors[name]
+
+    def sparse(self, name: str, threads: int) -> None:
+        """See WeightFile.sparse: nothing is."""
         _ = self.tensors[name]

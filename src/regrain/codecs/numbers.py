@@ -1,4 +1,4 @@
-"""Lists of integers inside a quantized payload, packed or coded, whichever is shorter (docs/format.md, 6.2)."""
+"""Lists of integers in quantized and pruned payloads, packed or coded, whichever is shorter (docs/format.md, 6.2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MOST_PACKED = 65536
 CODED = 255
 """The form of a list that is a payload; other forms are the bits of a packed number."""
 
-_LIMITS = {np.dtype(kind): (np.iinfo(kind).min, np.iinfo(kind).max) for kind in (np.int8, np.int16, np.uint32)}
+_KINDS = (np.int8, np.uint8, np.int16, np.uint32)
+_LIMITS = {np.dtype(kind): (np.iinfo(kind).min, np.iinfo(kind).max) for kind in _KINDS}
 _LEAST_PAYLOAD = 72  # bytes: head, one block's entry, one constant word, rounded up
 _FIRST = 2048  # bytes: more than the front of most payloads
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,11 +46,28 @@ class Quantizer(StrEnum):
         return Granularity.MEDIUM if self in (Quantizer.GROUP, Quantizer.BLOCK) else Granularity.COARSE
 
 
+def pattern_of(unit: tuple[int, int], shape: Sequence[int]) -> tuple[str, Granularity]:
+    """The name of the pattern of a tensor whose units have so many rows and columns, and its granularity.
+
+    >>> pattern_of((16, 1), (384, 1536)), pattern_of((64, 9), (64, 32, 3, 3))
+    (('block:16x1', <Granularity.MEDIUM: 'medium'>), ('column', <Granularity.COARSE: 'coarse'>))
+    """
+    rows, columns = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+    if unit == (1, 1):
+        return "fine", Granularity.FINE
+    if len(shape) > 1 and unit == (rows, math.prod(shape[2:])):
+        return "column", Granularity.COARSE
+    if unit == (1, columns):
+        return "row", Granularity.COARSE
+    return f"block:{unit[0]}x{unit[1]}", Granularity.MEDIUM
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """How one tensor is represented: sparsity pattern x quantizer x coder. A lossless one is dense and unquantized.
 
-    `cell` is that of the scales, None without a quantizer.
+    `pattern` is "dense", or "fine", "block:RxC", "column" or "row" of a pruned tensor (core/pattern.py; what was pruned
+    by N:M says fine). `cell` is that of the scales, None without a quantizer.
     """
 
     coder: Coder
@@ -66,7 +85,8 @@ class WeightDescriptor:
 
     `dtype` is the safetensors name, `shape` counts elements. `stages` are the steps that reconstruct the tensor, in
     the order they run. `tied` names the tensor that holds the bytes of this one. `dynamic` is the flag *dynamic
-    sparsity enable*: whether a run time may change the granularity of this matrix; off means as stored.
+    sparsity enable*: whether a run time may change the granularity of this matrix; off means as stored. `density` is
+    the fraction of the weights that a pruned tensor keeps, 0 to 1; None for one that is not pruned.
     """
 
     name: str
@@ -77,6 +97,7 @@ class WeightDescriptor:
     stages: tuple[str, ...]
     tied: str | None = None
     dynamic: bool = False
+    density: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""
@@ -94,4 +115,5 @@ class WeightDescriptor:
             "stages": list(self.stages),
             "tied": self.tied,
             "dynamic": self.dynamic,
+            "density": self.density,
         }

@@ -154,6 +154,22 @@ def decode_weights_file(
     _check(_native.decode_weights_file(file, native, threads))
 
 
+def expand(
+    mask: NDArray[np.bool_],
+    unit: tuple[int, int],
+    values: NDArray[np.integer[Any]],
+    out: NDArray[np.integer[Any]],
+    *,
+    first: int = 0,
+) -> None:
+    """Fill `out` (rows, columns), whole rows of a matrix from row `first` on: kept values in C order, 0 elsewhere.
+
+    mask: (units down, units across) of the whole matrix, True where a unit of (rows, columns) is kept. values: 1-D, of
+    the type of `out`, 1, 2 or 4 bytes each, as many as are kept of these rows.
+    """
+    _native.expand(mask.view(np.uint8), unit, values, first, out)
+
+
 def info(payload: Bytes, *, seed: int) -> PayloadInfo:
     """Check a payload's head and give what it says. Raises PayloadFault."""
     return _info(_native.info(payload, seed))

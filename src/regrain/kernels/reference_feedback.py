@@ -20,6 +20,7 @@ def round_with_feedback(
     weight_rows: Floats,
     weight_columns: Floats,
     dead_zone: float = 0.0,
+    keep: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int16], float]:
     """See regrain.kernels.feedback. Each product and each difference is rounded to float32 on its own."""
     indices = np.empty(weights.shape, np.int16)
@@ -27,6 +28,8 @@ def round_with_feedback(
     damage = 0.0
     for i, row in enumerate(weights):
         steps = np.repeat(scales[i // cell[0]], cell[1])[: row.size]
+        if keep is not None:
+            steps = np.where(keep[i], steps, np.float32(2.0**126))
         wanted = row.copy()
         if rows is not None:
             for k in range(i):

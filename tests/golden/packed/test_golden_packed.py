@@ -61,8 +61,8 @@ def test_it_has_everything():
     assert {str(d.scheme.coder) for d in found.values()} == {"rans", "raw", "tied"}
     fronts = {name: file._grids.front(file.part(name)) for name in MAKE.CELLS}
     assert {front.dtype for front in fronts.values()} == {"BF16", "F16", "F32"}
-    assert {front.packed is None for front in fronts.values()} == {True, False}
-    assert fronts["f32.groups"].places.size == 3 and fronts["f32.wide"].index == np.int16
+    assert {front.indices.packed is None for front in fronts.values()} == {True, False}
+    assert fronts["f32.groups"].indices.places.size == 3 and fronts["f32.wide"].indices.kind == np.int16
 
 
 def test_the_plain_reader_reads_every_payload(wanted):
