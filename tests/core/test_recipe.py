@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from regrain import RecipeError
 from regrain.core.granularity import Granularity
+from regrain.core.pattern import Compensation, Pattern, Pruning, Score
 from regrain.core.recipe import Cell, LayerPlan, Method, Recipe, parse_recipe
 
 CELLS = st.one_of(
@@ -22,11 +23,31 @@ SIZES = st.integers(0, 10**12).map(float)
 LOSSES = st.integers(0, 9999).map(lambda digits: digits / 1e7)
 
 
+PATTERNS = st.one_of(
+    st.sampled_from(["fine", "column", "row"]),
+    st.tuples(st.integers(1, 99), st.integers(1, 99)).filter(lambda n: n[0] < n[1]).map(lambda n: f"{n[0]}:{n[1]}"),
+    st.tuples(st.integers(1, 99), st.integers(1, 999_999)).map(lambda size: f"block:{size[0]}x{size[1]}"),
+)
+
+
+@st.composite
+def prunings(draw: st.DrawFn) -> Pruning:
+    if draw(st.booleans()):
+        return Pruning(Pattern("row"), follows=draw(st.text(max_size=9)))
+    pattern = Pattern(draw(PATTERNS))
+    among = pattern.among
+    density = draw(st.floats(0, 1, exclude_min=True)) if among is None else among[0] / among[1]
+    return Pruning(pattern, density, draw(st.sampled_from(Score)), draw(st.sampled_from(Compensation)))
+
+
 @st.composite
 def plans(draw: st.DrawFn, name: str) -> LayerPlan:
     told = {"bytes": draw(SIZES), "loss": draw(LOSSES), "why": draw(st.text(max_size=20))}
     if draw(st.booleans()):
         return LayerPlan(name, Method.LOSSLESS, **told)
+    if draw(st.booleans()):
+        return LayerPlan(name, Method.PRUNE, pruning=draw(prunings()), **told)
+    told["pruning"] = draw(st.none() | prunings())
     step = draw(st.floats(2.0**-126, 2.0**127, exclude_max=True))
     dead_zone = draw(st.floats(0, 0.5, exclude_max=True))
     return LayerPlan(name, Method.QUANTIZE, Cell(draw(CELLS)), step, dead_zone, **told)
@@ -67,9 +88,10 @@ def test_the_least_recipe() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "prune"}, "'a': method must be lossless or quantize, not 'prune'"),
-        ({"method": ...}, "'a': method must be lossless or quantize, not None"),
-        ({"method": ["quantize"]}, "'a': method must be lossless or quantize"),
+        ({"method": "pruned"}, "'a': method must be lossless or prune or quantize, not 'pruned'"),
+        ({"method": "prune"}, "'a': a pruned tensor must have a pruning: a pattern and a density"),
+        ({"method": ...}, "'a': method must be lossless or prune or quantize, not None"),
+        ({"method": ["quantize"]}, "'a': method must be lossless or prune or quantize, not "),
         ({"method": "lossless"}, "'a': a lossless tensor must have neither cell nor step: leave them out"),
         ({"cell": ...}, "'a': a quantized tensor must have a cell and a step"),
         ({"step": ...}, "'a': a quantized tensor must have a cell and a step"),
@@ -101,6 +123,74 @@ def test_malformed_plans(changes: dict[str, object], message: str) -> None:
         parse_recipe(whole(**changes))
 
 
+def pruned(**changes: object) -> str:
+    pruning = {"pattern": "column", "density": 0.5} | changes
+    return whole(pruning={key: value for key, value in pruning.items() if value is not ...})
+
+
+def test_the_least_pruning() -> None:
+    expected = Pruning(Pattern("column"), 0.5, Score.OBS, Compensation.LEAST_SQUARES)
+    quantized = LayerPlan("a", Method.QUANTIZE, Cell("row"), 0.5, pruning=expected)
+    assert parse_recipe(pruned()).plan("a") == quantized
+    assert parse_recipe(pruned(follows=None, score="obs")).plan("a") == quantized
+    text = whole(method="prune", cell=..., step=..., pruning={"pattern": "row", "follows": "b"})
+    assert parse_recipe(text).plan("a") == LayerPlan("a", Method.PRUNE, pruning=Pruning(Pattern("row"), follows="b"))
+    assert parse_recipe(whole(pruning=None)).plan("a").pruning is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pattern": ...}, "'a': pruning: pattern must be fine, N:M with N < M, .*, not None"),
+        ({"pattern": "4:2"}, "'a': pruning: pattern must be .*, not '4:2'"),
+        ({"pattern": ["row"]}, r"'a': pruning: pattern must be .*, not \['row'\]"),
+        ({"density": ...}, r"'a': pruning: density must be a fraction above 0 to 1 \(what is kept\), not None"),
+        ({"density": 0}, "'a': pruning: density must be a fraction above 0 to 1 .*, not 0.0"),
+        ({"density": 1.5}, "'a': pruning: density must be a fraction above 0 to 1 .*, not 1.5"),
+        ({"density": "half"}, "'a': density must be a finite number, not 'half'"),
+        ({"density": True}, "'a': density must be a finite number, not True"),
+        ({"density": math.nan}, "'a': density must be a finite number, not nan"),
+        ({"pattern": "2:4", "density": 0.6}, "'a': pruning: density of 2:4 must be 2/4, not 0.6"),
+        ({"score": "taylor"}, "'a': pruning: score must be obs or magnitude or wanda or variance, not 'taylor'"),
+        ({"score": None}, "'a': pruning: score must be .*, not None"),
+        ({"score": ["obs"]}, r"'a': pruning: score must be .*, not \['obs'\]"),
+        ({"compensation": "some"}, "'a': pruning: compensation must be least-squares or mean or none, not 'some'"),
+        ({"follows": "b"}, "'a': pruning: a pruning that follows another tensor must have the pattern row and no dens"),
+        ({"pattern": "row", "follows": "b"}, "'a': pruning: a pruning that follows .* and no density"),
+        (
+            {"pattern": "row", "density": ..., "follows": "b", "score": "wanda"},
+            "'a': pruning: a pruning that follows .* no density, score or compensation",
+        ),
+        ({"follows": 3}, "'a': pruning: follows must be a tensor's name, not 3"),
+        ({"sparsity": 0.5}, "'a': pruning: field must be one of compensation, density, .*, not 'sparsity'"),
+    ],
+)
+def test_malformed_prunings(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"^{message}"):
+        parse_recipe(pruned(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pruning": "column"}, "'a': pruning must be an object with a pattern, not 'column'"),
+        ({"pruning": [0.5]}, r"'a': pruning must be an object with a pattern, not \[0.5\]"),
+        (
+            {"method": "lossless", "cell": ..., "step": ...},
+            "'a': a lossless tensor must not be pruned: its method must",
+        ),
+        ({"method": "prune"}, "'a': a pruned, not quantized tensor must have neither cell nor step: leave them out"),
+        (
+            {"method": "prune", "cell": ...},
+            "'a': a pruned, not quantized tensor must have neither cell nor step: leave them out",
+        ),
+    ],
+)
+def test_prunings_where_there_can_be_none(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"^{message}"):
+        parse_recipe(whole(**({"pruning": {"pattern": "column", "density": 0.5}} | changes)))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -130,7 +220,9 @@ def test_malformed_documents(text: str, message: str) -> None:
     )
 )
 def test_any_json_is_a_recipe_or_an_error(value: object) -> None:
-    for text in (json.dumps(value), json.dumps({"recipe": 1, "layers": value}), whole(cell=value), whole(step=value)):
+    fields = [whole(**{field: value}) for field in ("cell", "step", "pruning")]
+    fields += [pruned(**{field: value}) for field in ("pattern", "density", "score", "compensation", "follows")]
+    for text in (json.dumps(value), json.dumps({"recipe": 1, "layers": value}), *fields):
         try:
             parse_recipe(text)
         except RecipeError:

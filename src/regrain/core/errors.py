@@ -69,6 +69,10 @@ class RecipeError(RegrainError, ValueError):
     """A recipe cannot be read, or does not fit the model it is applied to."""
 
 
+class TrainingError(RegrainError, ValueError):
+    """A model cannot pass through a recipe while it trains, or training went wrong: a metric or a weight is NaN."""
+
+
 class OutputError(RegrainError, OSError):
     """The output could not be written. Nothing was left behind, and a file that was there before is still there."""
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from regrain.core.errors import RecipeError
 from regrain.core.granularity import Granularity
+from regrain.core.pattern import Compensation, Pattern, Pruning, Score
 
 RECIPE_FORMAT = 1
 
@@ -23,7 +24,8 @@ class Method(StrEnum):
     """What becomes of one tensor."""
 
     LOSSLESS = "lossless"
-    QUANTIZE = "quantize"
+    PRUNE = "prune"  # what is kept stays floating-point
+    QUANTIZE = "quantize"  # with or without pruning
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class LayerPlan:
     """What is done to one tensor, with what it was predicted to give.
 
     `step` is the geometric mean of the tensor's steps, in its own units; `cell` says which weights share one. Both
-    are None for a lossless tensor. `loss` is its share of the predicted loss (D or KL), `bytes` its predicted size.
+    are None unless it is quantized; `pruning` is None unless weights are dropped. `loss` is its share of the predicted
+    loss (D or KL), `bytes` its predicted size.
     """
 
     name: str
@@ -74,11 +77,17 @@ class LayerPlan:
     bytes: float = 0.0
     loss: float = 0.0
     why: str = ""
+    pruning: Pruning | None = None
 
     def __post_init__(self) -> None:
-        if self.method is Method.LOSSLESS:
+        if self.method is Method.LOSSLESS and self.pruning is not None:
+            raise RecipeError(f"{self.name!r}: a lossless tensor must not be pruned: its method must be prune")
+        if self.method is Method.PRUNE and self.pruning is None:
+            raise RecipeError(f"{self.name!r}: a pruned tensor must have a pruning: a pattern and a density")
+        if self.method is not Method.QUANTIZE:
             if self.cell is not None or self.step is not None:
-                raise RecipeError(f"{self.name!r}: a lossless tensor must have neither cell nor step: leave them out")
+                kind = "lossless" if self.method is Method.LOSSLESS else "pruned, not quantized"
+                raise RecipeError(f"{self.name!r}: a {kind} tensor must have neither cell nor step: leave them out")
         elif self.cell is None or self.step is None:
             raise RecipeError(f"{self.name!r}: a quantized tensor must have a cell and a step")
         elif not (math.isfinite(self.step) and 2.0**-126 <= self.step < 2.0**127):
@@ -91,6 +100,8 @@ class LayerPlan:
         value: dict[str, object] = {"method": str(self.method)}
         if self.cell is not None:
             value |= {"cell": self.cell.name, "step": self.step}
+        if self.pruning is not None:
+            value["pruning"] = self.pruning.to_json()
         if self.dead_zone:
             value["dead_zone"] = self.dead_zone
         return value | {"bytes": round(self.bytes, 1), "loss": float(f"{self.loss:.4g}"), "why": self.why}
@@ -165,7 +176,7 @@ def parse_recipe(text: str) -> Recipe:
 def _layer(name: str, value: object) -> LayerPlan:
     if not isinstance(value, dict):
         raise RecipeError(f"{name!r} must be an object with a method, not {value!r:.40}")
-    _closed(value, {"method", "cell", "step", "dead_zone", "bytes", "loss", "why"}, repr(name))
+    _closed(value, {"method", "cell", "step", "dead_zone", "pruning", "bytes", "loss", "why"}, repr(name))
     method = value.get("method")
     if method not in tuple(Method):
         raise RecipeError(f"{name!r}: method must be {' or '.join(Method)}, not {method!r:.40}")
@@ -180,7 +191,28 @@ def _layer(name: str, value: object) -> LayerPlan:
         numbers.get("bytes", 0.0),
         numbers.get("loss", 0.0),
         why if isinstance(why, str) else str(why),
+        None if value.get("pruning") is None else _pruning(name, value["pruning"]),
     )
+
+
+def _pruning(name: str, value: object) -> Pruning:
+    where = f"{name!r}: pruning"
+    if not isinstance(value, dict):
+        raise RecipeError(f"{where} must be an object with a pattern, not {value!r:.40}")
+    _closed(value, {"pattern", "density", "score", "compensation", "follows"}, where)
+    score, compensation = value.get("score", "obs"), value.get("compensation", "least-squares")
+    for key, found, known in (("score", score, Score), ("compensation", compensation, Compensation)):
+        if found not in tuple(known):
+            raise RecipeError(f"{where}: {key} must be {' or '.join(known)}, not {found!r:.40}")
+    follows = value.get("follows")
+    if follows is not None and not isinstance(follows, str):
+        raise RecipeError(f"{where}: follows must be a tensor's name, not {follows!r:.40}")
+    density = _number(name, "density", value["density"]) if value.get("density") is not None else None
+    try:
+        pattern = Pattern(value.get("pattern"))  # type: ignore[arg-type]
+        return Pruning(pattern, density, Score(score), Compensation(compensation), follows)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
 
 
 def _number(name: str, key: str, value: object) -> float:
