@@ -17,6 +17,7 @@ from regrain.core.errors import (
     RecipeError,
     RegrainError,
     TaskError,
+    TrainingError,
     UnsupportedArtifactError,
     UnsupportedModelError,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "RegrainError",
     "Scores",
     "TaskError",
+    "TrainingError",
     "UnsupportedArtifactError",
     "UnsupportedModelError",
     "__version__",

@@ -12,7 +12,7 @@ import pytest
 from ..report.receipts import receipt
 from .conftest import ATTACK
 
-PAGES = ["minilm", "single", "many", "hostile", "lossless", "bare"]
+PAGES = ["minilm", "single", "pruned", "many", "hostile", "lossless", "bare"]
 
 NAMES = "[...document.querySelectorAll('#layers-table tr.layer th button')].map((node) => node.textContent)"
 BYTES = "JSON.parse(document.getElementById('data').textContent).layers.bytes"

@@ -6,7 +6,7 @@ import pytest
 
 from regrain.pipelines.report import render
 
-from ..report.receipts import frontier, judgment, many, receipt
+from ..report.receipts import frontier, judgment, many, pruned, receipt
 from .devtools import browser
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
@@ -41,6 +41,7 @@ def files(tmp_path_factory):
     texts = {
         "minilm": render(receipt(), title="minilm.regrain.safetensors"),
         "single": render(receipt() | images, title="single.regrain.safetensors"),
+        "pruned": render(pruned(receipt()), title="pruned.regrain.safetensors"),
         "many": render(receipt(many(2000)), title="experts.regrain.safetensors"),
         "hostile": render(hostile | {"task": {"name": ATTACK}, "command": "y" * 3000}, title=ATTACK),
         "lossless": render({"mode": "lossless", "sizes": {"original": 400, "artifact": 300}, "layers": tensors}),

@@ -44,12 +44,14 @@ def test_inspect_shows_what_shares_a_scale(artifact, run):
 
 def test_restore_says_that_it_is_not_the_original(artifact, run):
     printed = text(run("restore", artifact, "-o", artifact.with_name("dense.safetensors")))
-    assert "lossy: quantized weights are not the original's" in printed
+    assert "lossy: quantized or pruned weights are not the original's" in printed
     assert "byte-identical" not in printed
 
 
 def test_verify_says_lossy_and_how_far_it_is(artifact, model, run):
-    assert "lossy: quantized weights are not the original's; --against MODEL measures" in text(run("verify", artifact))
+    assert "lossy: quantized or pruned weights are not the original's; --against MODEL measures" in text(
+        run("verify", artifact)
+    )
     printed = text(run("verify", artifact, "--against", model))
     assert "lossy: 3 tensors differ from" in printed and "2 have its every bit" in printed
     assert "largest in steps" in printed and "0.50" in printed

@@ -30,10 +30,11 @@ def test_the_tutorial(tmp_path, monkeypatch, run):
                 result = run(*arguments)
                 assert result.exit_code == 0, result.output
                 verbs.append(arguments[0])
-    assert verbs == ["profile", "plan", "compress", "compress", "report", "eval", "restore"]
+    assert verbs == ["profile", "plan", "compress", "compress", "compress", "restore", "report", "eval", "restore"]
     plain, compact = Path("model.safetensors"), Path("model.regrain.safetensors")
     assert compact.stat().st_size < 0.4 * plain.stat().st_size
     assert Path("dense.safetensors").stat().st_size == plain.stat().st_size
+    assert Path("slim.safetensors").stat().st_size < 0.9 * plain.stat().st_size
     receipt = regrain.inspect(compact).files[0].receipt
     assert receipt["outcome"] == "met"
     assert Path("again.regrain.safetensors").read_bytes() == compact.read_bytes()

@@ -401,7 +401,9 @@ def test_recipes_that_can_not_be(case: Case, plan: LayerPlan, error: type[Regrai
 def test_recipes_for_types_that_have_no_steps(case: Case) -> None:
     case.save({name: value.astype(np.float64) for name, value in weights_of(Net()).items()})
     plan = LayerPlan("one.weight", Method.QUANTIZE, Cell("row"), 0.1)
-    case.fails("'one.weight' must be F32, F16 or BF16 to be quantized, not F64", RecipeError, recipe=Recipe((plan,)))
+    case.fails(
+        "'one.weight' must be F32, F16 or BF16 to be pruned or quantized, not F64", RecipeError, recipe=Recipe((plan,))
+    )
 
 
 def test_a_model_of_doubles_is_lossless(case: Case) -> None:

@@ -65,12 +65,16 @@ def test_rows_of_logits_come_in_runs_that_no_batch_shares(tmp_path: Path) -> Non
     assert make(tmp_path).raw().fidelity.clusters is None
 
 
-def test_large_outputs_are_kept_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("room", "stored"), [(50 * 4 * 4, [False, True]), (0, [True, True])])
+def test_large_outputs_are_kept_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, stored: list[bool]
+) -> None:
     expected = make(tmp_path)
     shift(expected, 0.1)
-    monkeypatch.setattr(evaluate, "IN_MEMORY", 100)
+    monkeypatch.setattr(evaluate, "IN_MEMORY", room)
     evaluator = make(tmp_path)
-    assert evaluator.store.has("outputs-search")
+    assert [evaluator.store.has(f"outputs-search-{number:05d}") for number in range(2)] == stored
+    assert evaluator.digest == expected.digest
     shift(evaluator, 0.1)
     assert np.array_equal(evaluator.raw().fidelity.losses, expected.raw().fidelity.losses)
 

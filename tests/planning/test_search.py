@@ -71,7 +71,7 @@ def is_original(session: Session) -> bool:
 
 
 def test_points_are_taken_out_again(session: Session) -> None:
-    loss, nbytes, raw = session.candidate.evaluate(plans(session, 0.01))
+    loss, nbytes, _, raw = session.candidate.evaluate(plans(session, 0.01))
     assert 0 < loss < 0.02
     assert 0 < nbytes < session.lossless_bytes
     assert 0.5 < raw.fidelity.value / loss < 1.5
@@ -87,13 +87,13 @@ def test_points_that_fail_are_taken_out_too(session: Session, outputs: Outputs) 
 
 def test_points_are_evaluated_once(session: Session, outputs: Outputs) -> None:
     wanted = plans(session, 0.01)
-    loss, nbytes, raw = session.candidate.evaluate(wanted)
+    loss, nbytes, _, raw = session.candidate.evaluate(wanted)
     outputs.fails = True
     again = {name: replace(plan, why="edited", bytes=0.0) for name, plan in wanted.items()}
     found = session.candidate.evaluate(again)
     assert found[:2] == (loss, nbytes)
-    assert np.array_equal(found[2].fidelity.losses, raw.fidelity.losses)
-    assert np.array_equal(found[2].scores["score"].values, raw.scores["score"].values)
+    assert np.array_equal(found.raw.fidelity.losses, raw.fidelity.losses)
+    assert np.array_equal(found.raw.scores["score"].values, raw.scores["score"].values)
 
 
 def test_digests_know_what_plans_make(session: Session) -> None:

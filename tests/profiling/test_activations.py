@@ -132,6 +132,80 @@ def test_wide_layers_get_no_hessian() -> None:
     assert found["1.weight"].hessian.shape == (4, 4)
 
 
+class Heads(nn.Module):
+    """Three layers that are given the same tensor, unless `apart` has that call's number, and one after them."""
+
+    def __init__(self, *apart: int, inplace: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.k, self.v, self.out = (nn.Linear(6, 6) for _ in range(4))
+        self.apart, self.inplace, self.calls = apart, inplace, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        x = x + 1
+        made = self.q(x)
+        other = x.mul_(0.5) if self.inplace else 0.5 * x if self.calls in self.apart else x
+        return self.out(made + self.k(other) + self.v(x))
+
+
+def alone(model: nn.Module, batches: list[torch.Tensor]) -> dict[str, Inputs]:
+    """Each weight's statistics, gathered without the others."""
+    network, found = Network(model.eval()), {}
+    for name in (name for name in network.places if name.endswith("weight")):
+        model.calls = 0
+        with torch.no_grad():
+            found |= gather_inputs(network, lambda: (model(batch) for batch in batches), [name])
+    return found
+
+
+def equal(one: Inputs, other: Inputs) -> bool:
+    return one.count == other.count and all(
+        np.array_equal(getattr(one, field), getattr(other, field))
+        for field in ("mean", "variance", "least", "most", "hessian")
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "objects"),
+    [(Heads(), 1), (Heads(inplace=True), 2), (Heads(1, 2), 3), (Heads(1), 3), (Heads(2), 3)],
+)
+def test_layers_with_the_same_inputs_share_what_is_found(model: Heads, objects: int) -> None:
+    batches = [noise(9, 6), 2 * noise(5, 6)]
+    expected = alone(model, batches)
+
+    def run() -> Iterable[object]:
+        model.calls = 0
+        for batch in batches:
+            yield model(batch)
+
+    with torch.no_grad():
+        found = gather_inputs(Network(model), run, list(expected))
+    assert set(found) == set(expected)
+    for name in expected:
+        assert equal(found[name], expected[name]), name
+    assert len({id(found[f"{name}.weight"]) for name in "qkv"}) == objects
+
+
+def test_a_convolution_sees_more_of_the_same_input() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv1d(3, 2, 4), nn.Linear(9, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x).sum() + self.linear(x)
+
+    batch = noise(2, 3, 9)
+    check(gather(Both(), [batch])["linear.weight"], batch.reshape(-1, 9).numpy())
+
+
+def test_memory_that_is_used_again_is_another_input() -> None:
+    model = nn.Sequential(*[nn.Linear(6, 6, bias=False) for _ in range(8)])
+    found = gather(model, [noise(50, 6)])
+    assert len({id(one) for one in found.values()}) == len({float(one.variance.sum()) for one in found.values()}) == 8
+
+
 def test_inputs_must_be_finite() -> None:
     with pytest.raises(TaskError, match="inputs of 'weight' must be finite"):
         gather(nn.Linear(2, 2), [torch.tensor([[1.0, torch.inf]])])

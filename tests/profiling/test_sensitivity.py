@@ -161,6 +161,59 @@ def test_weights_alone_are_measured_as_they_are_with_others() -> None:
     assert np.array_equal(alone["3.weight"].columns, both["3.weight"].columns)
 
 
+class Twice(nn.Module):
+    """A layer that is used twice, one without a bias, an embedding that is the output matrix too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.embed, self.inner, self.plain = nn.Embedding(7, 5), nn.Linear(5, 5), nn.Linear(5, 5, bias=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.inner(self.inner(self.embed(ids)).tanh()) + self.plain(self.embed(ids))
+        return x @ self.embed.weight.T
+
+
+def test_sums_are_those_of_whole_gradients() -> None:
+    """The same projections, each gradient found by itself and multiplied in double precision."""
+    model, batches, probes = Twice(), [torch.tensor([1, 4, 1]), torch.tensor([6, 2])], 3
+    means = {"inner.weight": np.linspace(-1, 1, 5, dtype=np.float32)}
+    names = ["embed.weight", "inner.weight", "plain.weight", "inner.bias"]
+    task = task_from(lambda: model, inputs, lambda model, batch: model(batch), kind="logits")
+    found = measure(Network(model), task, batches, means, names, seed=5, probes=probes)
+    gradients: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    generator, examples = seeded(5), 0
+    for batch in batches:
+        model.requires_grad_()
+        rows = model(batch)
+        for _ in range(probes):
+            loss = sensitivity._projected(rows, "logits", generator)
+            each = torch.autograd.grad(loss, [model.get_parameter(name) for name in names], retain_graph=True)
+            for name, gradient in zip(names, each, strict=True):
+                gradients[name].append(gradient.double())
+            examples += len(rows)
+    for at, (weight, bias) in enumerate(zip(gradients["inner.weight"], gradients["inner.bias"], strict=True)):
+        gradients["inner.weight"][at] = weight - bias[:, None] * torch.from_numpy(means["inner.weight"])
+    for name, each in gradients.items():
+        assert found[name].trace == pytest.approx(sum(g.square().sum().item() for g in each) / examples, rel=1e-5)
+        if name == "inner.bias":
+            continue
+        columns, rows = sum(g.T @ g for g in each) / examples, sum(g @ g.T for g in each) / examples
+        np.testing.assert_allclose(found[name].columns, columns, rtol=1e-4, atol=1e-5 * columns.max().item())
+        rows = rows.diagonal() if name == "embed.weight" else rows
+        np.testing.assert_allclose(found[name].rows, rows, rtol=1e-4, atol=1e-5 * rows.max().item())
+
+
+def test_gradients_make_room_as_soon_as_they_are_known() -> None:
+    model = nn.Sequential(*[nn.Linear(5, 5, bias=False) for _ in range(3)])
+    task = task_from(lambda: model, inputs, lambda model, batch: model(batch), kind="logits")
+    network = Network(model)
+    held: list[bool] = []
+    model[0].weight.register_hook(lambda _: held.extend(p.grad is not None for p in model.parameters()))  # the last one
+    measure(network, task, inputs("calibration"), {}, list(network.places), seed=0, probes=1)
+    assert held == [False] * 6
+
+
 def test_long_sides_get_diagonals(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measured(net(), "logits", ["0.weight"], probes=2)["0.weight"]
     monkeypatch.setattr(sensitivity, "LARGEST", 5)

@@ -166,6 +166,32 @@ def receipt(tensors: list[tuple[str, Shape]] | None = None) -> dict[str, object]
     }  # fmt: skip
 
 
+def pruned(whole: dict[str, object]) -> dict[str, object]:
+    """The same after `--objective work`: matrices of the encoder are pruned, and work is what was minimized."""
+    layers = []
+    for each in whole["layers"]:
+        layer = dict(each)
+        if layer["kind"] == "linear":
+            columns = layer["name"].endswith("output.dense.weight")
+            layer["pruning"] = {"pattern": "column" if columns else "block:16x1", "density": 0.6 if columns else 0.7}
+            layer |= {"density": layer["pruning"]["density"], "scheme": "pruned", "granularity": "block", "step": None}
+            layer |= {"work": 100 * layer["weights"]}
+        layers.append(layer)
+    points = [dict(each) for each in whole["frontier"]]
+    for each in points:
+        each["work"] = round(1e9 * min(1.0, each["bits_per_weight"] / 8))
+    return whole | {
+        "layers": layers,
+        "frontier": points,
+        "budget": {**whole["budget"], "max_work": 0.8},
+        "predicted_work": [[100 - 8 * step, 1e-4 * 2.0**step] for step in range(8)],
+        "work": {"original": 10**9, "artifact": 7 * 10**8},
+        "objective": {"minimized": "work"},
+        "selector": "search",
+        "slim": {"channels": 1000, "weights": 2000},
+    }  # fmt: skip
+
+
 def many(count: int) -> list[tuple[str, Shape]]:
     """So many matrices, named as in a mixture of experts."""
     return [

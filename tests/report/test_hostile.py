@@ -11,7 +11,7 @@ from regrain import CorruptArtifactError
 from regrain.pipelines.report import render
 from regrain.pipelines.report.markup import pretty_json
 
-from .receipts import receipt
+from .receipts import pruned, receipt
 
 ATTACKS = [
     "</script><img src=x onerror=alert(1)>",
@@ -85,7 +85,7 @@ def test_any_name_arrives_as_it_is(name):
         ({"predicted_frontier": [1]}, "receipt.predicted_frontier[0] must be a list, not 1"),
         (
             {"predicted_frontier": [[1, 2, 3]]},
-            "receipt.predicted_frontier must have pairs of bits per weight and loss",
+            "receipt.predicted_frontier must have pairs of a size and a loss",
         ),
         ({"seed": 2**63}, f"receipt.seed must be a number that is finite and below 2^63, not {2**63}"),
         ({"cost": {"phases": {"a": True}}}, "receipt.cost.phases.a must be a number, not True"),
@@ -108,7 +108,7 @@ def test_any_value_anywhere_is_shown_or_refused(data):
     """One value of a whole receipt, at any depth, becomes something else."""
     from .conftest import Parsed
 
-    whole = receipt([("a.weight", [8, 8]), ("a.bias", [8])])
+    whole = pruned(receipt([("a.weight", [8, 8]), ("a.bias", [8])]))
     place, key = whole, data.draw(st.sampled_from(sorted(whole)))
     while True:
         inner = place[key]
@@ -118,7 +118,7 @@ def test_any_value_anywhere_is_shown_or_refused(data):
         place, key = inner, data.draw(st.sampled_from(list(keys)))
     place[key] = data.draw(VALUES)
     with contextlib.suppress(CorruptArtifactError):  # anything else that is raised fails the test
-        assert Parsed(render(whole)).data["limits"].keys() == {"drops", "loss", "bits"}
+        assert Parsed(render(whole)).data["limits"].keys() == {"drops", "loss", "bits", "work"}
 
 
 def test_deep_nesting_is_refused(minilm):

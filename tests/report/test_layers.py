@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrain.core.descriptor import Coder, Scheme, WeightDescriptor
+from regrain.core.descriptor import Coder, Quantizer, Scheme, WeightDescriptor
 from regrain.core.granularity import Granularity
 from regrain.pipelines.report.layers import columns, complete, shorten, thin
 from regrain.pipelines.report.receipt import Histogram, Layer
@@ -24,6 +24,14 @@ def test_descriptors_complete_the_receipt():
     assert (first.name, first.bits, first.why, first.shape, first.nbytes) == ("a", 3.0, "because", (2, 3), 24)
     assert (second.name, second.bits, second.scheme, second.weights) == ("b", 32.0, "lossless, raw", 6)
     assert (third.name, third.why, third.nbytes) == ("c", "the same bytes as b", 0)
+
+
+def test_pruned_tensors_are_called_so():
+    for cell, scheme in ((None, "pruned"), ((1, 3), "pruned, quantized")):
+        how = Scheme(Coder.RANS, "column", Quantizer.NONE if cell is None else Quantizer.ROW, cell)
+        described = WeightDescriptor("a", "F32", (2, 3), Granularity.COARSE, how, ("checksum",), density=2 / 3)
+        [made] = complete([Layer("a", ())], [TensorSize(described, 24, 20, "model.regrain.safetensors")])
+        assert (made.scheme, made.kept) == (scheme, "column · 0.67")
 
 
 histograms = st.lists(st.integers(0, 10**9), min_size=1, max_size=300).map(

@@ -11,7 +11,7 @@ from regrain.accuracy.verdict import Check
 from regrain.pipelines.report import render
 from regrain.pipelines.report.layers import MOST_LAYERS
 
-from .receipts import frontier, judgment, many, point, receipt
+from .receipts import frontier, judgment, many, point, pruned, receipt
 
 ONLY_SIZES = {"sizes": {"original": 1000, "artifact": 400}}
 
@@ -169,11 +169,43 @@ def test_failed_checks_are_told_as_the_judge_words_them(minilm, parse):
 
 def test_the_budget_becomes_lines_of_the_chart(minilm, parse):
     both = {"accuracy": 0.01, "spearman": 0.01}
-    assert parse(render(minilm)).data["limits"] == {"drops": both, "loss": pytest.approx(0.005), "bits": None}
+    assert parse(render(minilm)).data["limits"] == {
+        "drops": both,
+        "loss": pytest.approx(0.005),
+        "bits": None,
+        "work": None,
+    }
     by_size = parse(render(minilm | {"budget": {"max_bytes": 17_716_000}})).data["limits"]
-    assert by_size == {"drops": {}, "loss": None, "bits": pytest.approx(2 * 3.12)}
+    assert by_size == {"drops": {}, "loss": None, "bits": pytest.approx(2 * 3.12), "work": None}
     absolute = parse(render(minilm | {"budget": {"max_drop": 0.01, "max_drop_abs": 0.00465}})).data["limits"]
     assert absolute["drops"] == pytest.approx({"accuracy": 0.005, "spearman": 0.00465 / 0.8213})
+
+
+def test_pruning_is_shown(minilm, parse):
+    whole = pruned(minilm)
+    page = parse(render(whole))
+    rows = dict(zip(page.data["layers"]["name"], page.data["layers"]["kept"], strict=True))
+    assert rows["encoder.layer.0.output.dense.weight"] == "column · 0.60"
+    assert rows["encoder.layer.0.attention.self.query.weight"] == "16x1 · 0.70"
+    assert rows["encoder.layer.0.output.dense.bias"] is None
+    assert "70 %" in page.plain and "of the multiply-adds" in page.plain and "Kept: which weights" in page.plain
+    assert (page.data["across"], page.data["limits"]["work"]) == ("work", 80.0)
+    assert page.data["frontier"][0]["work"] == 100.0
+    assert page.data["predicted"] == whole["predicted_work"]
+    assert "Work against loss" in page.plain and "multiply-adds" in page.plain
+    assert "1,000 channels; 2,000 weights are left" in page.plain
+
+
+def test_without_pruning_nothing_is_said_of_work(minilm, parse):
+    page = parse(render(minilm | {"work": {"original": 10, "artifact": 10}}))
+    assert "multiply-adds" not in page.plain and "Kept:" not in page.plain
+    assert page.data["across"] == "bits" and set(page.data["layers"]["kept"]) == {None}
+
+
+def test_work_that_nobody_counted_is_not_drawn(minilm, parse):
+    whole = pruned(minilm)
+    assert parse(render(whole | {"frontier": frontier()})).data["across"] == "bits"
+    assert parse(render(whole | {"work": None})).data["across"] == "bits"
 
 
 def test_what_was_written_is_in_the_chart(minilm, parse):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from regrain.core.budget import Budget
     from regrain.pipelines.session import Options
+    from regrain.planning.selectors import RuleOptions
 
 
 @contextmanager
@@ -33,6 +34,7 @@ def parse_budget(
     max_size: str | None,
     bits: float | None,
     confidence: float,
+    max_work: str | None = None,
 ) -> Budget | None:
     """The budget; None without limits. Raises typer.BadParameter."""
     from regrain.pipelines.limits import budget_of
@@ -44,6 +46,7 @@ def parse_budget(
             min_fidelity=min_fidelity,
             max_size=max_size,
             bits=bits,
+            max_work=max_work,
             confidence=confidence,
         )
 
@@ -56,6 +59,10 @@ def parse_options(
     fresh: bool,
     threads: int | None,
     objective: str = "bytes",
+    patterns: str | None = None,
+    selector: str = "search",
+    rule: RuleOptions | None = None,
+    slim: bool = False,
 ) -> Options:
     """Options of planning. Raises typer.BadParameter."""
     from regrain.pipelines.session import options_of
@@ -65,10 +72,60 @@ def parse_options(
     with usage():
         return options_of(
             seed=seed,
-            cells=None if cells is None else [name.strip() for name in cells.split(",")],
+            cells=None if cells is None else _names(cells),
             work=work,
             resume=resume,
             fresh=fresh,
             threads=threads,
             objective=objective,
+            patterns=None if patterns is None else _names(patterns) if patterns != "none" else [],
+            selector=selector,
+            rule=rule,
+            slim=slim,
         )
+
+
+def parse_rule(
+    selector: str,
+    high_entropy: float | None,
+    low_entropy: float | None,
+    max_sparsity: str | None,
+    bits: int | None,
+    density: float | None,
+) -> RuleOptions | None:
+    """What the rule leaves open; None if nothing of it is given. Raises typer.BadParameter, also if nobody asks it."""
+    given = {
+        "--high-entropy": high_entropy,
+        "--low-entropy": low_entropy,
+        "--max-sparsity": max_sparsity,
+        "--rule-bits": bits,
+        "--rule-density": density,
+    }
+    known = [option for option, value in given.items() if value is not None]
+    if not known:
+        return None
+    if selector != "rule":
+        raise typer.BadParameter(f"{known[0]} must be given with --selector rule, not {selector}")
+    from regrain.core.budget import parse_fraction
+    from regrain.core.selection import SelectionRule
+    from regrain.planning.selectors import RuleOptions
+
+    default, usual = SelectionRule(), RuleOptions()
+    try:
+        with usage():
+            thresholds = SelectionRule(
+                default.high_entropy if high_entropy is None else high_entropy,
+                default.low_entropy if low_entropy is None else low_entropy,
+                default.max_sparsity if max_sparsity is None else parse_fraction(max_sparsity, "max_sparsity"),
+            )
+            return RuleOptions(
+                thresholds,
+                usual.bits if bits is None else bits,
+                density=usual.density if density is None else density,
+            )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]

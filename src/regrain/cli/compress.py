@@ -15,15 +15,24 @@ from regrain.cli.options import (
     Confidence,
     Force,
     Fresh,
+    HighEntropy,
     Json,
+    LowEntropy,
     MaxDrop,
     MaxDropAbs,
     MaxSize,
+    MaxSparsity,
+    MaxWork,
     MinFidelity,
     Model,
     Objective,
+    Patterns,
     Resume,
+    RuleBits,
+    RuleDensity,
     Seed,
+    Selector,
+    Slim,
     TaskOption,
     Threads,
     Work,
@@ -31,6 +40,7 @@ from regrain.cli.options import (
 
 if TYPE_CHECKING:
     from regrain.core.budget import Budget
+    from regrain.core.descriptor import WeightDescriptor
     from regrain.core.recipe import Recipe
     from regrain.pipelines.lossless import CompressResult
     from regrain.pipelines.session import Options
@@ -52,6 +62,7 @@ def command(
     min_fidelity: MinFidelity = None,
     max_size: MaxSize = None,
     bits: Bits = None,
+    max_work: MaxWork = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +73,14 @@ def command(
     seed: Seed = 0,
     cells: Cells = None,
     objective: Objective = "bytes",
+    patterns: Patterns = None,
+    slim: Slim = False,
+    selector: Selector = "search",
+    high_entropy: HighEntropy = None,
+    low_entropy: LowEntropy = None,
+    max_sparsity: MaxSparsity = None,
+    rule_bits: RuleBits = None,
+    rule_density: RuleDensity = None,
     work: Work = None,
     resume: Resume = False,
     fresh: Fresh = False,
@@ -80,11 +99,13 @@ def command(
     """
     if out is not None and out.is_file() and model.is_file() and out.samefile(model):
         raise typer.BadParameter(f"must be another file than MODEL, not {str(out)!r}", param_hint="--out")
-    from regrain.cli.budget import parse_budget, parse_options
+    from regrain.cli.budget import parse_budget, parse_options, parse_rule
     from regrain.pipelines.compress import read_recipe
 
-    budget = parse_budget(max_drop, max_drop_abs, min_fidelity, max_size, bits, confidence)
-    searching = {"--cells": cells, "--work": work, "--resume": resume, "--fresh": fresh}
+    budget = parse_budget(max_drop, max_drop_abs, min_fidelity, max_size, bits, confidence, max_work)
+    searching = {"--cells": cells, "--patterns": patterns, "--slim": slim, "--work": work, "--resume": resume}
+    searching |= {"--fresh": fresh, "--selector": selector != "search", "--objective": objective != "bytes"}
+    rule = parse_rule(selector, high_entropy, low_entropy, max_sparsity, rule_bits, rule_density)
     _check(task, budget, recipe, [name for name, value in searching.items() if value])
     steps = None if recipe is None else read_recipe(recipe)
     if task is None:
@@ -96,7 +117,7 @@ def command(
             task,
             budget,
             steps,
-            parse_options(seed, cells, work, resume, fresh, threads, objective),
+            parse_options(seed, cells, work, resume, fresh, threads, objective, patterns, selector, rule, slim),
             force,
             as_json,
         )
@@ -110,8 +131,11 @@ def _check(task: Path | None, budget: Budget | None, recipe: Path | None, search
         raise typer.BadParameter(f"{searching[0]} must be given with --task TASK: without one nothing is measured")
     if task is not None and budget is None and recipe is None:
         raise typer.BadParameter("--task must be given with a limit, such as --max-drop 1%, or with --recipe")
-    if recipe is not None and "--cells" in searching:
-        raise typer.BadParameter("--cells must not be given with --recipe, which says what shares a step")
+    for option in ("--cells", "--patterns", "--selector", "--objective"):
+        if recipe is not None and option in searching:
+            raise typer.BadParameter(
+                f"{option} must not be given with --recipe, which says what is done to each tensor"
+            )
 
 
 def _within(
@@ -164,6 +188,14 @@ def _plainly(
         _print(result, time.perf_counter() - start)  # type: ignore[arg-type]
 
 
+def _kind(descriptor: WeightDescriptor) -> str:
+    if descriptor.tied is not None:
+        return "tied"
+    if descriptor.density is not None:
+        return "pruned"
+    return "quantized" if descriptor.scheme.cell else str(descriptor.scheme.coder)
+
+
 def _print(result: CompressResult, seconds: float) -> None:
     from regrain.cli.output import bits, bold, megabytes, percent, stdout
 
@@ -175,13 +207,10 @@ def _print(result: CompressResult, seconds: float) -> None:
         f"{megabytes(found.nbytes)} MB of {megabytes(found.original_bytes)} MB ({percent(share)} %),"
         f" {bits(found.bits_per_weight)} bits per weight of {bits(found.original_bits_per_weight)}"
     )
-    coders = Counter(
-        "quantized" if tensor.descriptor.scheme.cell else str(tensor.descriptor.scheme.coder)
-        for tensor in found.tensors
-    )
-    rounded = f"{coders['quantized']} quantized, " if coders["quantized"] else ""
+    coders = Counter(_kind(tensor.descriptor) for tensor in found.tensors)
+    lossy = "".join(f"{coders[kind]} {kind}, " for kind in ("pruned", "quantized") if coders[kind])
     console.print(
-        f"{len(found.tensors)} tensors: {rounded}{coders['rans']} coded, {coders['raw']} kept as they are,"
+        f"{len(found.tensors)} tensors: {lossy}{coders['rans']} coded, {coders['raw']} kept as they are,"
         f" {coders['tied']} tied"
     )
     verb = "saved" if saved >= 0 else "added"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from regrain.cli.options import ArtifactPath, Everything, Json
 
 if TYPE_CHECKING:
-    from regrain.core.descriptor import Scheme
+    from regrain.core.descriptor import Scheme, WeightDescriptor
     from regrain.pipelines.inspect import Inspection
     from regrain.pipelines.sizes import TensorSize
 
@@ -15,7 +15,9 @@ EXAMPLE = "Example: regrain inspect model.regrain.safetensors --json | python -m
 
 
 def command(artifact: ArtifactPath, everything: Everything = False, as_json: Json = False) -> None:
-    """Show what an artifact holds: each tensor's coder and size, and the digest of the original. Decodes nothing."""
+    """Show what an artifact holds: each tensor's coder, what is kept of a pruned one, size, and the digest of the
+    original. Decodes nothing.
+    """
     from regrain.cli.output import emit_json
     from regrain.pipelines.inspect import inspect
 
@@ -32,9 +34,10 @@ def _print(found: Inspection, everything: bool) -> None:
     console = stdout()
     ordered = sorted(found.tensors, key=lambda tensor: (-tensor.nbytes, tensor.descriptor.name))
     shown = ordered[: rows_to_show(len(ordered), everything)]
-    cells = [_cells(tensor, console.width) for tensor in shown]
+    pruned = any(tensor.descriptor.density is not None for tensor in ordered)
+    cells = [_cells(tensor, console.width, pruned) for tensor in shown]
     wide = ("shape",) if console.width >= 110 else ()
-    titles = (*wide, "dtype", "coder", "scales", "MB", "of MB", "b/w")
+    titles = (*wide, "dtype", "coder", "scales", *(("kept",) if pruned else ()), "MB", "of MB", "b/w")
     widths = [max([len(title), *(len(row[i]) for row in cells)]) + 2 for i, title in enumerate(titles)]
     grid = table("tensor", *titles)
     for tensor, row in zip(shown, cells, strict=True):
@@ -52,13 +55,29 @@ def _print(found: Inspection, everything: bool) -> None:
     console.print(
         f"{bits(found.bits_per_weight)} bits per weight of {bits(found.original_bits_per_weight)}, everything counted"
     )
+    for line in _spared(found):
+        console.print(line)
     for file in found.files:
         console.print(f"sha256 of the original {file.sha256}  {file.file}", soft_wrap=True)
         if not file.lossless:
             console.print(f"lossy, restores sha256 {file.restored_sha256}  {file.file}", soft_wrap=True)
 
 
-def _cells(tensor: TensorSize, width: int) -> list[str]:
+def _spared(found: Inspection) -> list[str]:
+    """What the receipt says of multiply-adds, where weights are pruned, and of channels that were removed."""
+    from regrain.cli.output import work_line
+    from regrain.pipelines.report.fields import Fields
+
+    receipt = Fields(found.files[0].receipt, "receipt")
+    work, slim = receipt.part("work"), receipt.part("slim")
+    before, after, channels = work.count("original"), work.count("artifact"), slim.count("channels")
+    lines = []
+    if before and after is not None and after < before:
+        lines.append(work_line(before, after))
+    return lines if channels is None else [*lines, f"slim: {channels:,} channels were removed from the original"]
+
+
+def _cells(tensor: TensorSize, width: int, pruned: bool) -> list[str]:
     from regrain.cli.output import bits, megabytes, shape_text
 
     descriptor = tensor.descriptor
@@ -68,6 +87,7 @@ def _cells(tensor: TensorSize, width: int) -> list[str]:
         descriptor.dtype,
         str(descriptor.scheme.coder),
         _scales(descriptor.scheme),
+        *([_kept(descriptor)] if pruned else []),
         megabytes(tensor.stored),
         megabytes(tensor.nbytes),
         bits(tensor.bits_per_element),
@@ -84,3 +104,12 @@ def _scales(scheme: Scheme) -> str:
     if scheme.quantizer is Quantizer.GROUP:
         return f"group {columns}"
     return f"block {rows}x{columns}" if scheme.quantizer is Quantizer.BLOCK else str(scheme.quantizer)
+
+
+def _kept(descriptor: WeightDescriptor) -> str:
+    """Which units are kept or dropped, and the weights that are kept: "column 80.0 %", "16x1 85.0 %"; a dash if all."""
+    from regrain.cli.output import percent
+
+    if descriptor.density is None:
+        return "-"
+    return f"{descriptor.scheme.pattern.removeprefix('block:')} {percent(descriptor.density)} %"

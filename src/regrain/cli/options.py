@@ -66,6 +66,12 @@ MinFidelity = Annotated[
 MaxSize = Annotated[
     str | None, typer.Option(metavar="SIZE", help="At most 12MB, 500kB, or so many bytes.", show_default=False)
 ]
+MaxWork = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FRACTION", help="At most 50% of the multiply-adds; with --objective work.", show_default=False
+    ),
+]
 Bits = Annotated[
     float | None, typer.Option(metavar="BITS", help="At most so many bits per weight.", show_default=False)
 ]
@@ -82,8 +88,71 @@ Cells = Annotated[
 Objective = Annotated[
     str,
     typer.Option(
-        metavar="bytes|latency",
-        help="What to make small: bytes, or the time that loading takes, by what this machine is measured to need.",
+        metavar="bytes|work|both|latency",
+        help="What to make small: bytes; multiply-adds (by pruning; weights that are kept are not rounded); both; or "
+        "the time that loading takes, by what this machine is measured to need.",
+    ),
+]
+Patterns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERNS",
+        help="How weights may be pruned: fine, 2:4, block:4x1, block:16x1, column, row, ...; none for not at all.",
+        show_default="block:16x1,column for work and both",
+    ),
+]
+Slim = Annotated[
+    bool,
+    typer.Option(
+        "--slim",
+        help="Remove channels that nothing uses any more: the artifact is that of a smaller model, for "
+        "regrain.models.slim.fit. Of use with --objective work or both.",
+    ),
+]
+Selector = Annotated[
+    str,
+    typer.Option(
+        metavar="search|closed-form|learned|rule",
+        help="Who decides what is done to each tensor: measured candidates, a formula, a small neural network, or the "
+        "rule of regrain profile.",
+    ),
+]
+_RULE = "Options of --selector rule"
+HighEntropy = Annotated[
+    float | None,
+    typer.Option(
+        metavar="BITS",
+        help="Above so many bits, and not sparse: lossless.",
+        show_default="6",
+        rich_help_panel=_RULE,
+    ),
+]
+LowEntropy = Annotated[
+    float | None,
+    typer.Option(
+        metavar="BITS", help="Below so many bits: quantized, a step a row.", show_default="4", rich_help_panel=_RULE
+    ),
+]
+MaxSparsity = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FRACTION",
+        help="A layer with fewer zeros is not sparse: 0.3 or 30%.",
+        show_default="30%",
+        rich_help_panel=_RULE,
+    ),
+]
+RuleBits = Annotated[
+    int | None,
+    typer.Option(metavar="BITS", help="Of an index, where it is quantized.", show_default="8", rich_help_panel=_RULE),
+]
+RuleDensity = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FRACTION",
+        help="Of the 16x1 blocks that are kept, where it is pruned.",
+        show_default="0.7",
+        rich_help_panel=_RULE,
     ),
 ]
 Work = Annotated[

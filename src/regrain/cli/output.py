@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+CHANGED = "quantized or pruned weights are not the original's"
+"""What is said of an artifact that has some."""
+
 
 def stdout() -> Console:
     """Where results go. Names and paths are printed as they are: no markup, no emoji, no highlighting."""
@@ -41,6 +44,14 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     if 0 < 100 * fraction < smallest:
         return f"<{smallest:.{digits}f}"
     return f"{100 * fraction:.{digits}f}"
+
+
+def work_line(before: int, after: int) -> str:
+    """Multiply-adds before and after, and the fraction that is left."""
+    left = percent(after / before) if before else "-"
+    counts = [f"{count:,}" if before < 1e6 else f"{count / 1e6:,.1f}" for count in (before, after)]
+    unit = "" if before < 1e6 else " million"
+    return f"multiply-adds for each example: {counts[0]} → {counts[1]}{unit} ({left} %)"
 
 
 def shape_text(shape: Iterable[int]) -> str:

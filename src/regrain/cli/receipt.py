@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from regrain.cli.output import bits, bold, megabytes, percent, shape_text, shorten, stdout, table
+from regrain.cli.output import bits, bold, megabytes, percent, shape_text, shorten, stdout, table, work_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from regrain.pipelines.budgeted import BudgetedResult
-    from regrain.pipelines.report.receipt import Fidelity, Judgment, Limits, Metric, Receipt
+    from regrain.pipelines.report.receipt import Fidelity, Judgment, Layer, Limits, Metric, Receipt
 
 MOST_LAYERS = 6
 """Layers that are shown."""
@@ -24,17 +24,22 @@ def print_receipt(result: BudgetedResult, *, hints: bool = True) -> None:
     from regrain.pipelines.report.parse import parse_receipt
 
     receipt, console = parse_receipt({**result.receipt, **result.measured}), stdout()
-    found = result.artifact
+    found, sizes = result.artifact, receipt.sizes
+    rate = 8 * found.nbytes / receipt.weights if receipt.weights else None
     console.print(bold(str(result.path)), soft_wrap=True)
     console.print(
         Text.assemble(
-            f"{megabytes(found.original_bytes)} MB → ",
+            f"{megabytes(sizes.original)} MB → ",
             (f"{megabytes(found.nbytes)} MB", "bold green"),
-            f" ({found.original_bytes / found.nbytes:.2f} times smaller, lossless "
-            f"{megabytes(receipt.sizes.lossless or 0)} MB), {bits(found.original_bits_per_weight)} → ",
-            (f"{bits(found.bits_per_weight)} bits per weight", "bold"),
+            f" ({sizes.original / found.nbytes:.2f} times smaller, lossless "
+            f"{megabytes(sizes.lossless or 0)} MB), {bits(sizes.original_bits_per_weight)} → ",
+            (f"{bits(rate)} bits per weight", "bold"),
         )
     )
+    if receipt.spared is not None:
+        console.print(work_line(*receipt.spared))
+    if receipt.slim is not None:
+        console.print(f"slim: {receipt.slim[0]:,} channels removed, {receipt.slim[1]:,} weights left")
     judged = _judged(receipt)
     console.print(_outcome(result.outcome, receipt.limits, judged))
     if judged is not None:
@@ -75,14 +80,20 @@ def limits_text(limits: Limits) -> str:
         words.append(f"{megabytes(limits.max_bytes)} MB")
     if limits.bits is not None:
         words.append(f"{limits.bits:g} bits per weight")
+    if limits.max_work is not None:
+        words.append(f"{percent(limits.max_work)} % of the multiply-adds")
     return " and ".join(words)
 
 
 def _outcome(outcome: str, limits: Limits, judged: Judgment | None) -> Text:
     wanted = limits_text(limits)
+    if outcome == "lossless" and judged is not None and judged.ok is not False:
+        return Text("lossless: the recipe changes nothing", style="yellow")
     if outcome == "met" and limits.max_drop is limits.max_drop_abs is None and not limits.min_fidelity:
         return Text(f"{f'within {wanted}: ' if wanted else ''}quality is reported, not limited", style="green")
     sure = f"{100 * (limits.confidence or 0.0):g} % confidence"
+    if outcome == "met" and judged is not None and any(metric.upper is None for metric in judged.metrics):
+        return Text(f"✓ within {wanted} on held-out data; of a bare number no confidence is known", style="green")
     if outcome == "met":
         return Text(f"✓ within {wanted}, with {sure} on held-out data", style="green")
     why = "held-out data refused what the search found" if judged is not None else "the search found nothing smaller"
@@ -120,19 +131,31 @@ def _layers(receipt: Receipt, console: Console) -> Table:
     """The layers that cost most bytes, with their share of the loss."""
     total = sum(layer.predicted_loss or 0.0 for layer in receipt.layers)
     ordered = sorted(receipt.layers, key=lambda layer: -(layer.nbytes or 0))
-    titles = ("shape", "step shared by", "MB", "b/w", "of the loss %")
+    pruned = receipt.spared is not None
+    how = ("scheme", "kept") if pruned else ("step shared by",)
+    roomy = not pruned or console.width >= 100
+    titles = (*(("shape",) if roomy else ()), *how, "MB", "b/w", "of the loss %" if roomy else "loss %")
     grid = table(f"largest of {len(ordered)} layers", *titles)
     rows = []
     for layer in ordered[:MOST_LAYERS]:
         share = (layer.predicted_loss or 0.0) / total if total else None
-        plan = receipt.recipe.get(layer.name)
-        cell = plan.get("cell") if isinstance(plan, dict) else None
-        cells = [shape_text(layer.shape), str(cell or "lossless"), megabytes(layer.nbytes or 0), bits(layer.bits)]
+        shape = [shape_text(layer.shape)] if roomy else []
+        cells = [*shape, *_scheme(receipt, layer, pruned, roomy), megabytes(layer.nbytes or 0), bits(layer.bits)]
         rows.append((layer.name, [*cells, percent(share)]))
     widths = [max([len(title), *(len(row[at]) for _, row in rows)]) + 2 for at, title in enumerate(titles)]
     for name, row in rows:
         grid.add_row(shorten(name, max(12, console.width - sum(widths))), *row)
     return grid
+
+
+def _scheme(receipt: Receipt, layer: Layer, pruned: bool, roomy: bool) -> list[str]:
+    """What shares a step; where some layers are pruned, what is done to this one, and what is kept of it."""
+    plan = receipt.recipe.get(layer.name)
+    cell = plan.get("cell") if isinstance(plan, dict) else None
+    if not pruned:
+        return [str(cell or "lossless")]
+    shared = f" by {cell}" if cell and roomy else ""
+    return [f"{layer.scheme or 'lossless'}{shared}", layer.kept or "-"]
 
 
 def _measured(receipt: Receipt) -> list[str]:

@@ -29,7 +29,7 @@ def command(
     Of a lossy one, --against measures how far its weights are from the model's. Without --against, an artifact that
     someone made to look right can't be told from an honest one.
     """
-    from regrain.cli.output import bold, emit_json, megabytes, stdout
+    from regrain.cli.output import CHANGED, bold, emit_json, megabytes, stdout
     from regrain.cli.progress import progress_bar
     from regrain.pipelines.verify import verify
 
@@ -45,7 +45,7 @@ def command(
         console.print(f"sha256 {digest}  {name}", soft_wrap=True)
     if result.against is None:
         if not result.lossless:
-            console.print("lossy: quantized weights are not the original's; --against MODEL measures how far they are")
+            console.print(f"lossy: {CHANGED}; --against MODEL measures how far they are")
     elif result.lossless:
         console.print(f"every bit is that of {result.against}", soft_wrap=True)
     else:

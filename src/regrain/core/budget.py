@@ -30,11 +30,12 @@ class Budget:
     min_fidelity: float | None = None  # 0 to 1: D <= 1 - min_fidelity, or KL in nats for logits
     max_bytes: int | None = None  # of all files of the artifact
     bits: float | None = None  # bits per weight, all files
+    max_work: float | None = None  # multiply-adds, a fraction of the original's, 0 < x <= 1
     confidence: float = 0.95  # 0.5 <= x < 1
 
     def __post_init__(self) -> None:
-        if not (self.limits_quality or self.limits_size):
-            raise BudgetError("budget must have a limit: a largest drop, a least fidelity or a largest size")
+        if not (self.limits_quality or self.limits_size or self.max_work is not None):
+            raise BudgetError("budget must have a limit: a largest drop, a least fidelity, a largest size or most work")
         if self.max_drop is not None and not 0.0 <= self.max_drop < 1.0:
             raise BudgetError(f"max_drop must be a fraction from 0 to below 1, as 0.01 or 1%, not {self.max_drop!r}")
         if self.max_drop_abs is not None and not 0.0 <= self.max_drop_abs < math.inf:
@@ -45,6 +46,10 @@ class Budget:
             raise BudgetError(f"max_bytes must be positive, not {self.max_bytes!r}")
         if self.bits is not None and not 0.0 < self.bits < math.inf:
             raise BudgetError(f"bits must be a positive number of bits per weight, not {self.bits!r}")
+        if self.max_work is not None and not 0.0 < self.max_work <= 1.0:
+            raise BudgetError(f"max_work must be a fraction above 0 to 1, as 0.5 or 50%, not {self.max_work!r}")
+        if self.max_work is not None and self.limits_size and not self.limits_quality:
+            raise BudgetError("max_work and a size must not be given alone together: add a limit of quality")
         if not 0.5 <= self.confidence < 1.0:
             raise BudgetError(f"confidence must be from 0.5 to below 1, not {self.confidence!r}")
 
@@ -73,6 +78,7 @@ class Budget:
             "min_fidelity": self.min_fidelity,
             "max_bytes": self.max_bytes,
             "bits": self.bits,
+            "max_work": self.max_work,
             "confidence": self.confidence,
         }
 

@@ -13,15 +13,17 @@ import numpy as np
 
 from regrain import __version__
 from regrain.accuracy import Budget
+from regrain.accuracy.drops import ZERO_BASELINE
 from regrain.accuracy.resolution import resolve
 from regrain.artifact.layout import artifact_name, check_apart, find_layout
 from regrain.artifact.output import check_output, output_directory, output_file
 from regrain.artifact.packed import write_packed
 from regrain.core.dtypes import numpy_dtype
-from regrain.core.errors import BudgetError, RecipeError
+from regrain.core.errors import BudgetError, RecipeError, TaskError
 from regrain.core.recipe import LayerPlan, Method, Recipe
 from regrain.core.scores import Scores
 from regrain.models import open_source
+from regrain.models.network import Network
 from regrain.models.task import Task
 from regrain.pipelines.inspect import Inspection, inspect
 from regrain.pipelines.lossless import copy_others, default_output
@@ -29,8 +31,9 @@ from regrain.pipelines.measured import write_measured
 from regrain.pipelines.memory import PeakMemory
 from regrain.pipelines.receipt import Judgment, Verdicts, measured_json, receipt_of
 from regrain.pipelines.session import Listener, Options, Session, prepare
+from regrain.pipelines.slim import Cut, cut_built, slim_model, slim_source
 from regrain.planning.build import Built
-from regrain.planning.evaluate import Evaluator
+from regrain.planning.evaluate import Evaluator, Raw
 from regrain.planning.evidence import batches_digest
 from regrain.planning.search import Candidate, Point, Search
 from regrain.planning.store import Store
@@ -47,7 +50,7 @@ SEARCH_CONFIDENCE = 0.75
 strict as they are would stop too early half of the time, since both are uncertain."""
 
 
-DEFAULTS, NOBODY = Options(), Listener()
+DEFAULTS, NOBODY, NOTHING = Options(), Listener(), Cut({}, {})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +116,8 @@ def compress_within(
         open_source(path)  # refuses artifacts: what was lost already would be taken for the original
     phases: dict[str, float] = {}
     with PeakMemory() as memory:
-        session = prepare(model, task, options, listener)
+        follows = recipe is not None and any(plan.pruning is not None for plan in recipe.layers)
+        session = prepare(model, task, options, listener, groups=follows)
         phases["profile"] = time.perf_counter() - start
         notes = list(session.warnings) + resolutions(session, budget)
         for note in notes[len(session.warnings) :]:
@@ -125,13 +129,17 @@ def compress_within(
         plans, judged = _judge(session, search, chosen, budget, recipe, listener)
         phases["judge"] = time.perf_counter() - start - sum(phases.values())
         built = session.candidate.build(plans)
+        cut = cut_built(session, plans, built) if options.slim else NOTHING
+        if options.slim and not cut.rows:
+            notes.append("nothing is slim: no channels could be removed altogether")
+            listener.note(notes[-1])
         listener.step("writing", 0, 0)
-        receipt = receipt_of(session, search, budget, judged, plans, built, replayed=recipe is not None)
-        _write(session, target, built, receipt, budget.byte_limit(session.weights), force)
+        receipt = receipt_of(session, search, budget, judged, plans, built, cut, replayed=recipe is not None)
+        _write(session, target, built, cut, receipt, budget.byte_limit(session.weights), force)
         phases["write"] = time.perf_counter() - start - sum(phases.values())
     session.candidate.put(built)
-    measured = measured_json(session, target, time.perf_counter() - start, phases, memory.nbytes)
-    session.candidate.take_out()
+    after = slim_model(session, built, cut) if cut.rows else session.network.model
+    measured = measured_json(session, target, after, time.perf_counter() - start, phases, memory.nbytes)
     found = inspect(target)
     write_measured(found, measured)
     return BudgetedResult(found, judged.outcome, receipt, measured, tuple(notes))
@@ -143,8 +151,9 @@ def choose(
     """The point to judge, found on search data; None for lossless. Raises BudgetError."""
     if recipe is not None:
         return _replayed(session, search, recipe)
+    _check_work(session, budget)
     if not budget.limits_quality:
-        return _sized(session, search, budget)
+        return _sized(session, search, budget) if budget.max_work is None else _worked(session, search, budget)
     try:
         best = search.run()
     except KeyboardInterrupt:
@@ -162,7 +171,39 @@ def choose(
             "allow more of either",
             nearest=session.recipe(best, budget),
         )
+    work = session.evidence.work if best is None else best.work
+    if budget.max_work is not None and work > budget.max_work * session.evidence.work:
+        raise BudgetError(
+            f"no recipe keeps both limits: the least work that keeps quality is {work / session.evidence.work:.1%} of "
+            f"the multiply-adds, more than {budget.max_work:.1%}: allow more of either",
+            nearest=session.recipe(best, budget),
+        )
     return best
+
+
+def _check_work(session: Session, budget: Budget) -> None:
+    if budget.max_work is not None and not session.evidence.work:
+        raise BudgetError("max_work must be given for a model with linear or convolutional layers: leave it out")
+
+
+def _worked(session: Session, search: Search, budget: Budget) -> Point:
+    """The best quality for an amount of work."""
+    assert budget.max_work is not None
+    limit = budget.max_work * session.evidence.work
+    aim, work = limit, 0
+    for _ in range(6):
+        solution = session.solver.for_work(aim)
+        plans = {plan.name: plan for plan in solution.plans}
+        work = session.candidate.work(session.candidate.build(plans))
+        if work <= limit:
+            return search.of(plans, solution.loss)
+        aim -= 1.1 * (work - limit)
+    least = work / session.evidence.work
+    raise BudgetError(
+        f"work must be at least about {least:.1%} for this model and these patterns, not {budget.max_work:.1%}: "
+        "--objective work prunes",
+        nearest=least,
+    )
 
 
 def _sized(session: Session, search: Search, budget: Budget) -> Point:
@@ -213,7 +254,8 @@ def _judge(
     sequence = [(1.0, dict(chosen.plans))]
     if recipe is None and budget.limits_quality:
         steps = STEPS_FIDELITY if search.only_fidelity else STEPS
-        sequence = [(step, _plans(session, chosen.target * step)) for step in steps[:-1]] + sequence
+        safer = [(step, _plans(session, chosen.target * step)) for step in steps[:-1]]
+        sequence = [(step, plans) for step, plans in safer if plans != chosen.plans] + sequence
     digest = batches_digest(session.task.batches("held_out"))
     listener.step("judging on held-out data", 0, len(sequence))
     store = Store(session.store.folder / f"held-{digest[:16]}")
@@ -224,7 +266,7 @@ def _judge(
     limited = budget.limits_quality and not free
     result, judgments = lossless, []
     for number, (step, plans) in enumerate(sequence, start=1):
-        _, _, raw = candidate.evaluate(plans)
+        raw = _slim_raw(session, evaluator, candidate, plans) if session.options.slim else candidate.evaluate(plans).raw
         measured = evaluator.measured(raw, budget.confidence)
         limits = replace(search.budget, confidence=budget.confidence)
         verdict = measured.verdict(limits) if limited else None
@@ -237,9 +279,20 @@ def _judge(
     if recipe is not None and result is lossless and judgments[0].verdict is not None:
         worst = judgments[0].verdict.worst
         raise BudgetError(f"the recipe must keep the budget on held-out data: {worst}", nearest=recipe)
-    if result is lossless:
+    if all(plan.method is Method.LOSSLESS for plan in result.values()):
         return lossless, Verdicts("lossless", tuple(judgments), None)
     return result, Verdicts("met", tuple(judgments), chosen if result == chosen.plans else None)
+
+
+def _slim_raw(session: Session, evaluator: Evaluator, candidate: Candidate, plans: Mapping[str, LayerPlan]) -> Raw:
+    """The smaller model itself on held-out data, as it is what will run."""
+    built = candidate.build(plans)
+    original = evaluator.network
+    evaluator.network = Network(slim_model(session, built, cut_built(session, plans, built)))
+    try:
+        return evaluator.raw()
+    finally:
+        evaluator.network = original
 
 
 def _plans(session: Session, loss: float) -> dict[str, LayerPlan]:
@@ -247,9 +300,11 @@ def _plans(session: Session, loss: float) -> dict[str, LayerPlan]:
 
 
 def resolutions(session: Session, budget: Budget) -> list[str]:
-    """What the search data can't show."""
+    """What the search data can't show. Raises TaskError for a relative limit of a metric whose baseline is 0."""
     found = []
     for name, metric in session.candidate.evaluator.baseline.items():
+        if budget.max_drop is not None and (metric.value if isinstance(metric, Scores) else metric) == 0.0:
+            raise TaskError(f"metric {name!r}: {ZERO_BASELINE}")
         if isinstance(metric, Scores):
             found += [f"metric {name!r}: {one}" for one in resolve(metric, budget) if not one.ok]
         else:
@@ -261,39 +316,41 @@ def _write(
     session: Session,
     target: Path,
     built: Mapping[str, Built],
+    cut: Cut,
     receipt: Mapping[str, Any],
     limit: int | None,
     force: bool,
 ) -> None:
     """Write the artifact. Raises BudgetError, and leaves nothing, if it comes out larger than `limit` bytes."""
 
-    def quantized(name: str) -> Any:
+    def form(name: str) -> Any:
         one = built.get(session.evidence.same.get(name, name))
-        return None if one is None else one.quantized
+        return None if one is None else cut.form(name, one.form)
 
     def replaced(name: str) -> Any:
         """Lossless tensors whose values changed: biases that were corrected."""
         one = built.get(session.evidence.same.get(name, name))
-        if one is None or one.quantized is not None:
+        if one is None or cut.form(name, one.form) is not None:
             return None
         layer = session.evidence.layers[session.evidence.same.get(name, name)]
         if np.array_equal(one.values.reshape(layer.weights.shape), layer.weights, equal_nan=True):
             return None
-        return one.values.astype(numpy_dtype(layer.dtype))
+        return cut.of(name, one.values.astype(numpy_dtype(layer.dtype)))
 
     options: dict[str, Any] = {"version": __version__, "receipt": receipt, "threads": session.threads}
+    sources = [slim_source(source, cut) if cut.rows else source for source in session.sources]
     if session.layout.single:
         with output_file(target, force=force) as sink:
-            write_packed(session.sources[0], sink, quantized, replaced=replaced, **options)
+            write_packed(sources[0], sink, form, replaced=replaced, **options)
             _check_size(sink.offset, limit)
         return
     total = 0
     with output_directory(target, force=force) as folder:
-        for name, source in zip(session.layout.weights, session.sources, strict=True):
+        for name, source in zip(session.layout.weights, sources, strict=True):
             file = folder / artifact_name(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             with output_file(file, force=False) as sink:
-                write_packed(source, sink, quantized, replaced=replaced, **options)
+                write_packed(source, sink, form, replaced=replaced, **options)
             total += file.stat().st_size
         _check_size(total, limit)
         copy_others(session.layout, folder)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from regrain.models.task import Task
     from regrain.pipelines.budgeted import BudgetedResult
     from regrain.pipelines.session import Listener
+    from regrain.planning.selectors import RuleOptions
 
 __all__ = ["CompressResult", "compress", "read_recipe"]
 
@@ -35,11 +36,16 @@ def compress(
     min_fidelity: float | str | None = None,
     max_size: int | str | None = None,
     bits: float | None = None,
+    max_work: float | str | None = None,
     recipe: Recipe | str | os.PathLike[str] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     cells: Sequence[str] | None = None,
     objective: str = "bytes",
+    patterns: Sequence[str] | None = None,
+    selector: str = "search",
+    rule: RuleOptions | None = None,
+    slim: bool = False,
     work: str | os.PathLike[str] | None = None,
     resume: bool = False,
     fresh: bool = False,
@@ -57,11 +63,16 @@ def compress(
 
     With `task` (a file, or `regrain.models.task.task_from`), at least one limit is needed, or a recipe. Limits hold
     together: `max_drop` (a fraction, or "1%") and `max_drop_abs` of every metric, `min_fidelity`, `max_size` (bytes, or
-    "12MB"), `bits` per weight. They are proved on held-out data at `confidence`. `cells` are tried for every matrix
-    ("tensor", "row", "group:32", "block:16x16"); `objective` is what is minimized, "bytes", or "latency" of loading on
-    this machine; `work` is where measurements are kept, beside the model by default; `resume` insists that there are
-    some, `fresh` throws them away. `listener` hears how it goes. With a recipe and no task, its steps are applied by
-    rounding to the nearest, and nothing is measured.
+    "12MB"), `bits` per weight, `max_work` (the fraction of multiply-adds that may be left). They are proved on held-out
+    data at `confidence`. `cells` are tried for every matrix ("tensor", "row", "group:32", "block:16x16"); `objective`
+    is what is minimized, "bytes", "work" (multiply-adds), "both", or "latency" of loading on this machine; `patterns`
+    are tried for pruning ("block:16x1", "column", "fine", "2:4"), by default only where work counts. `selector` decides
+    what is done to each tensor ("search", "closed-form", "learned", "rule"); `rule` says what the rule leaves open.
+    With `slim`, channels that nothing uses any more are removed: the artifact is that of a smaller model
+    (`regrain.models.slim.fit`). `work` is where measurements are kept, beside the model by default;
+    `resume` insists that there are some, `fresh` throws them away.
+    `listener` hears how it goes. With a recipe and no task, its steps are applied by rounding to the nearest, and
+    nothing is measured.
 
     Raises OutputExistsError unless `force` is set, and whenever `out` is the model itself; OutputError if writing
     fails, UnsupportedModelError and CorruptArtifactError for a model that cannot be read; TaskError, BudgetError (with
@@ -73,6 +84,7 @@ def compress(
         min_fidelity=min_fidelity,
         max_size=max_size,
         bits=bits,
+        max_work=max_work,
         confidence=confidence,
     )
     steps = read_recipe(recipe) if isinstance(recipe, str | os.PathLike) else recipe
@@ -89,7 +101,17 @@ def compress(
             budget=budget or ANYTHING,
             recipe=steps,
             options=options_of(
-                seed=seed, cells=cells, work=work, resume=resume, fresh=fresh, threads=threads, objective=objective
+                seed=seed,
+                cells=cells,
+                work=work,
+                resume=resume,
+                fresh=fresh,
+                threads=threads,
+                objective=objective,
+                patterns=patterns,
+                selector=selector,
+                rule=rule,
+                slim=slim,
             ),
             force=force,
             listener=listener or Listener(),

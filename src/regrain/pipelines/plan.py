@@ -17,12 +17,15 @@ from regrain.pipelines.limits import budget_of
 from regrain.pipelines.receipt import why
 from regrain.pipelines.session import Listener, Options, Session, options_of, prepare
 from regrain.planning.search import Point, Search
+from regrain.planning.selectors import RuleOptions
+from regrain.planning.solve import Objective
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanResult:
     """What the search found. `best` is the point that `recipe` is of, None where that is lossless; `points` are all
-    that were evaluated, `path` the recipe's file if it was written. Bytes are of whole files, `weights` a count.
+    that were evaluated, `path` the recipe's file if it was written. Bytes are of whole files, `weights` a count, and
+    `original_work` multiply-adds for each example.
     """
 
     recipe: Recipe
@@ -33,6 +36,8 @@ class PlanResult:
     lossless_bytes: int
     notes: tuple[str, ...]
     path: Path | None = None
+    objective: Objective = Objective.BYTES
+    original_work: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -49,6 +54,8 @@ class PlanResult:
             "bytes": self.nbytes,
             "original_bytes": self.original_bytes,
             "lossless_bytes": self.lossless_bytes,
+            "objective": str(self.objective),
+            "original_work": self.original_work,
             "notes": list(self.notes),
             "path": None if self.path is None else str(self.path),
         }
@@ -58,6 +65,7 @@ class PlanResult:
             "point": point.number,
             "bytes": point.nbytes,
             "bits_per_weight": 8 * point.nbytes / self.weights,
+            "work": point.work,
             "predicted_loss": point.loss,
             "fidelity": point.measured.fidelity.to_json(),
             "metrics": {name: drop.to_json() for name, drop in point.measured.drops.items()},
@@ -76,10 +84,14 @@ def plan(
     min_fidelity: float | str | None = None,
     max_size: int | str | None = None,
     bits: float | None = None,
+    max_work: float | str | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     cells: Sequence[str] | None = None,
     objective: str = "bytes",
+    patterns: Sequence[str] | None = None,
+    selector: str = "search",
+    rule: RuleOptions | None = None,
     work: str | os.PathLike[str] | None = None,
     resume: bool = False,
     fresh: bool = False,
@@ -98,12 +110,22 @@ def plan(
         min_fidelity=min_fidelity,
         max_size=max_size,
         bits=bits,
+        max_work=max_work,
         confidence=confidence,
     )
     if budget is None:
         raise BudgetError("a limit must be given: max_drop='1%', for example")
     options = options_of(
-        seed=seed, cells=cells, work=work, resume=resume, fresh=fresh, threads=threads, objective=objective
+        seed=seed,
+        cells=cells,
+        work=work,
+        resume=resume,
+        fresh=fresh,
+        threads=threads,
+        objective=objective,
+        patterns=patterns,
+        selector=selector,
+        rule=rule,
     )
     return plan_within(
         model, out, task=task, budget=budget, options=options, force=force, listener=listener or Listener()
@@ -144,6 +166,8 @@ def plan_within(
         session.lossless_bytes,
         tuple(notes),
         target,
+        session.options.objective,
+        session.evidence.work,
     )
 
 

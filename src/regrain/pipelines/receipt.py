@@ -6,6 +6,7 @@ What differs from run to run (seconds, memory, latency) is kept apart: the same 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -17,17 +18,24 @@ import numpy as np
 
 from regrain import __version__
 from regrain.accuracy import Budget, Verdict
+from regrain.core.pattern import Pruning
 from regrain.core.recipe import LayerPlan, Method
 from regrain.core.scores import Scores
-from regrain.pipelines.session import Session
+from regrain.pipelines.session import Options, Session
+from regrain.pipelines.slim import Cut, channels_of
 from regrain.planning.build import Built
+from regrain.planning.candidates import CELLS
 from regrain.planning.evaluate import Measured
 from regrain.planning.evidence import setting_json
 from regrain.planning.layer import Layer
 from regrain.planning.search import Point, Search
+from regrain.planning.selectors import RuleOptions, Selection
+from regrain.planning.solve import Objective
 from regrain.profiling import DEFAULT_BLOCK, profile_tensor
 
 if TYPE_CHECKING:
+    import torch
+
     from regrain.profiling.activations import Inputs
 
 BINS = 24
@@ -78,15 +86,17 @@ def receipt_of(
     judged: Verdicts,
     plans: Mapping[str, LayerPlan],
     built: Mapping[str, Built],
+    cut: Cut,
     *,
     replayed: bool = False,
 ) -> dict[str, Any]:
     """The receipt, all numbers finite and rounded to what they are worth."""
     size = session.candidate.size(built)
     weights = session.weights
+    channels = channels_of(plans, session.structure.users)
     limits = replace(search.budget, confidence=budget.confidence)
     document = {
-        "mode": "lossy" if any(one.quantized is not None for one in built.values()) else "lossless",
+        "mode": "lossy" if any(one.form is not None for one in built.values()) else "lossless",
         "model": {
             "bytes": session.original_bytes,
             "tensors": sum(len(source.header.entries) for source in session.sources),
@@ -112,9 +122,12 @@ def receipt_of(
         },
         "judgement": [_judgment(one, session, limits, one is judged.accepted) for one in judged.judgments],
         "frontier": _frontier(session, search, judged),
-        "predicted_frontier": _predicted(session, search),
+        **_predicted(session, search),
         "seed": session.setting.seed,
-        **({} if session.costs is None else {"objective": {"minimized": "latency", **session.costs.to_json()}}),
+        "work": {"original": session.evidence.work, "artifact": session.candidate.work(built)},
+        **_how(session),
+        **({"slim": _slim(session, cut)} if cut.rows else {}),
+        **({"channels": [one.to_json() for one in channels]} if channels and not cut.rows else {}),
         "setting": setting_json(session.setting),
         "recipe": {name: plan.to_json() for name, plan in plans.items()},
         "layers": [_layer(session, layer, plans[name], built[name]) for name, layer in session.evidence.layers.items()],
@@ -126,28 +139,42 @@ def receipt_of(
     return found
 
 
+def _how(session: Session) -> dict[str, Any]:
+    """What was minimized, by whom, and how weights could be pruned."""
+    how = session.options.to_json()
+    costs = {} if session.costs is None else session.costs.to_json()
+    return {**how, "objective": {"minimized": how["objective"], **costs}}
+
+
+def _slim(session: Session, cut: Cut) -> dict[str, int]:
+    """What was removed: channels, and the floating-point weights that are left."""
+    entries = {name: entry for source in session.sources for name, entry in source.header.entries.items()}
+    gone = sum(math.prod(entries[name].shape) - math.prod(cut.shape(name, entries[name].shape)) for name in cut.touched)
+    channels = sum(entries[name].shape[1] - kept.size for name, kept in cut.columns.items())
+    return {"channels": channels, "weights": session.weights - gone}
+
+
 def measured_json(
-    session: Session, path: Path, seconds: float, phases: Mapping[str, float], memory: int
+    session: Session, path: Path, after: torch.nn.Module, seconds: float, phases: Mapping[str, float], memory: int
 ) -> dict[str, Any]:
-    """What was measured on this machine: the network must hold the artifact's weights."""
+    """What was measured on this machine; `after` is the model with the artifact's weights. The session's network holds
+    the original's in the end.
+    """
     return {
         "cost": {"seconds": seconds, "phases": dict(phases), "peak_memory_bytes": memory},
-        "latency": _latency(session, path),
+        "latency": _latency(session, path, after),
         "threads": session.threads,
     }
 
 
-def _latency(session: Session, path: Path) -> dict[str, Any]:
+def _latency(session: Session, path: Path, model: torch.nn.Module) -> dict[str, Any]:
     import regrain.torch
 
     batch = session.task.batches("calibration")[0]
 
-    def run() -> None:
-        session.task.outputs(session.network.model, batch)
-
-    after = _median(run)
+    after = _median(lambda: session.task.outputs(model, batch))
     session.candidate.take_out()
-    before = _median(run)
+    before = _median(lambda: session.task.outputs(session.network.model, batch))
     return {
         "before_ms": before,
         "after_ms": after,
@@ -220,6 +247,7 @@ def _frontier(session: Session, search: Search, judged: Verdicts) -> list[dict[s
             "predicted_D": 0.0,
             "D": 0.0,
             "metrics": {},
+            "work": session.evidence.work,
             "feasible": True,
             "chosen": judged.point is None and judged.outcome == "lossless",
             "lossless": True,
@@ -242,6 +270,7 @@ def _frontier(session: Session, search: Search, judged: Verdicts) -> list[dict[s
                     }
                     for name, drop in point.measured.drops.items()
                 },
+                "work": point.work,
                 "feasible": point.ok,
                 "chosen": judged.point is point,
                 "lossless": False,
@@ -250,16 +279,19 @@ def _frontier(session: Session, search: Search, judged: Verdicts) -> list[dict[s
     return points
 
 
-def _predicted(session: Session, search: Search) -> list[list[float]]:
-    """Bits per weight and loss that candidates promise, corrected by what was measured, from fine to coarse."""
-    overhead = session.candidate.size({})
-    found = []
+def _predicted(session: Session, search: Search) -> dict[str, list[list[float]]]:
+    """Bits per weight and loss that candidates promise, corrected by what was measured, from fine to coarse; with
+    percents of the multiply-adds where these were minimized.
+    """
+    overhead, original = session.candidate.size({}), session.evidence.work
+    sizes, works = [], []
     for loss in np.geomspace(1e-5, 0.3, CURVE):
         solution = session.solver.for_loss(float(loss))
-        found.append(
-            [8 * (overhead + solution.bytes) / session.weights, solution.loss * search.correction(solution.loss)]
-        )
-    return found
+        expected = solution.loss * search.correction(solution.loss)
+        sizes.append([8 * (overhead + solution.bytes) / session.weights, expected])
+        works.append([100 * solution.work / max(1, original), expected])
+    found = {"predicted_frontier": sizes}
+    return found | {"predicted_work": works} if session.options.objective is Objective.WORK else found
 
 
 def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dict[str, Any]:
@@ -275,16 +307,19 @@ def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dic
             "sparsity": found.sparsity,
             **_of_inputs(met),
         }
-    lossy = built.quantized is not None
+    lossy = built.form is not None
     size = built.size if lossy else layer.lossless
     return {
         "name": layer.name,
         "shape": list(layer.shape),
         "kind": layer.kind,
         "weights": layer.count,
-        "granularity": plan.cell.name.partition(":")[0] if plan.cell is not None else "fine",
+        "granularity": _granularity(plan),
+        "pruning": None if plan.pruning is None else plan.pruning.to_json(),
+        "density": _digits(built.density),
+        "work": layer.work,
         "cell": None if plan.cell is None else list(plan.cell.size(*layer.weights.shape)),
-        "scheme": "quantized" if lossy else "lossless",
+        "scheme": _scheme(plan),
         "step": plan.step,
         "bits": _digits(8 * size / layer.count) if layer.count else 0.0,
         "bytes": size,
@@ -294,6 +329,19 @@ def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dic
         "statistics": {key: _digits(value) for key, value in statistics.items()},
         "histogram": _histogram(layer),
     }
+
+
+def _granularity(plan: LayerPlan) -> str:
+    """What is kept or dropped together, or else shares a step."""
+    if plan.pruning is not None:
+        return plan.pruning.pattern.name.partition(":")[0] if plan.pruning.pattern.among is None else "fine"
+    return plan.cell.name.partition(":")[0] if plan.cell is not None else "fine"
+
+
+def _scheme(plan: LayerPlan) -> str:
+    if plan.pruning is None:
+        return "lossless" if plan.method is Method.LOSSLESS else "quantized"
+    return "pruned" if plan.method is Method.PRUNE else "pruned, quantized"
 
 
 def _histogram(layer: Layer) -> dict[str, list[float]] | None:
@@ -324,11 +372,22 @@ def why(layer: Layer, plan: LayerPlan) -> str:
         if not layer.usable:
             return "kept as it is: it can't be quantized, or has nothing in it to gain from"
         return "kept as it is: that is the cheapest way to spend the loss"
+    if plan.pruning is not None:
+        return _pruned_because(plan, plan.pruning)
     if layer.factors.trace == 0.0:
         return "the task's output does not depend on it: rounded to about 6 bits, no more is known"
     per_weight = layer.factors.trace / layer.count
     shared = "one step for all of it" if plan.cell is not None and plan.cell.name == "tensor" else "steps by row"
     return f"sensitivity {per_weight:.2g} a weight asks for steps of {plan.step:.2g}; {shared} costs fewest bytes"
+
+
+def _pruned_because(plan: LayerPlan, how: Pruning) -> str:
+    if how.follows is not None:
+        return f"rows that make what {how.follows} uses no more are gone with its columns"
+    kept = (
+        f"{how.density:.0%} of its units ({how.pattern.name}) cost {plan.loss:.2g} once the others make up for the rest"
+    )
+    return kept if plan.step is None else f"{kept}; these have steps of {plan.step:.2g}"
 
 
 def _command(session: Session, budget: Budget, replayed: bool) -> str:
@@ -338,13 +397,37 @@ def _command(session: Session, budget: Budget, replayed: bool) -> str:
         "--min-fidelity": budget.min_fidelity or None,
         "--max-size": budget.max_bytes,
         "--bits": budget.bits,
+        "--max-work": budget.max_work,
     }
     given = " ".join(f"{option} {value:.9g}" for option, value in limits.items() if value is not None)
     given += " --recipe recipe.json" if replayed else ""
     confidence = "" if budget.confidence == 0.95 else f" --confidence {budget.confidence:g}"
     model = session.layout.weights[0] if session.layout.single else session.layout.root.name
     name = session.task.path.name if session.task.path is not None else session.task.name
-    return f"regrain compress {model} --task {name} {given}{confidence} --seed {session.setting.seed}"
+    return (
+        f"regrain compress {model} --task {name} {given}{confidence}{_options(session.options)}"
+        f" --seed {session.setting.seed}"
+    )
+
+
+def _options(options: Options) -> str:
+    """What decides which recipe is found, as it is typed; defaults are left out."""
+    rule, usual = options.rule, RuleOptions()
+    given: dict[str, tuple[object, object]] = {
+        "--objective": (options.objective, Objective.BYTES),
+        "--selector": (options.selector, Selection.SEARCH),
+        "--high-entropy": (rule.thresholds.high_entropy, usual.thresholds.high_entropy),
+        "--low-entropy": (rule.thresholds.low_entropy, usual.thresholds.low_entropy),
+        "--max-sparsity": (rule.thresholds.max_sparsity, usual.thresholds.max_sparsity),
+        "--rule-bits": (rule.bits, usual.bits),
+        "--rule-density": (rule.density, usual.density),
+    }
+    words = [f" {option} {value}" for option, (value, default) in given.items() if value != default]
+    if options.cells != CELLS:
+        words.append(f" --cells {','.join(cell.name for cell in options.cells)}")
+    if options.patterns is not None:
+        words.append(f" --patterns {','.join(pattern.name for pattern in options.patterns) or 'none'}")
+    return "".join(words) + (" --slim" if options.slim else "")
 
 
 def _rounded(value: Any) -> Any:

@@ -98,6 +98,10 @@ def _plans(source: Source, recipe: Recipe) -> Mapping[str, LayerPlan]:
 def _rounded(source: Source, plan: LayerPlan) -> Quantized:
     """One tensor with the recipe's steps. Raises RecipeError for a tensor that can't have them."""
     entry = source.header.entries[plan.name]
+    if plan.pruning is not None:
+        raise RecipeError(
+            f"{plan.name!r} is to be pruned, which needs a task's data: give --task, or leave pruning out"
+        )
     if entry.dtype not in ("F32", "F16", "BF16"):
         raise RecipeError(
             f"{plan.name!r} must be F32, F16 or BF16 to be quantized, not {entry.dtype}: make it lossless"
@@ -106,6 +110,6 @@ def _rounded(source: Source, plan: LayerPlan) -> Quantized:
     layer = Layer(plan.name, entry.dtype, "other", entry.shape, weights, 0, Factors.alike(*weights.shape))
     if not layer.usable:
         raise RecipeError(f"{plan.name!r} must have finite weights that differ to be quantized: leave it out")
-    made = build({plan.name: layer}, {plan.name: plan})[plan.name].quantized
-    assert made is not None
+    made = build({plan.name: layer}, {plan.name: plan})[plan.name].form
+    assert isinstance(made, Quantized)
     return made

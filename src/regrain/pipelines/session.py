@@ -6,11 +6,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 from regrain import __version__
 from regrain.artifact.layout import MEASUREMENTS, Layout, find_layout
@@ -19,6 +18,7 @@ from regrain.artifact.threads import resolve_threads
 from regrain.core.budget import Budget
 from regrain.core.dtypes import DTYPES
 from regrain.core.errors import BudgetError, TaskError
+from regrain.core.pattern import Pattern
 from regrain.core.recipe import Cell, LayerPlan, Method, Recipe
 from regrain.models import open_any
 from regrain.models.network import Network
@@ -26,18 +26,25 @@ from regrain.models.task import Task
 from regrain.models.task_check import check_task
 from regrain.models.task_file import load_task
 from regrain.pipelines.estimate import Estimate, estimate
-from regrain.planning.candidates import CELLS, candidates
+from regrain.planning.candidates import CELLS, Candidates, candidates
 from regrain.planning.evaluate import Evaluator
 from regrain.planning.evidence import Evidence, Setting, batches_digest, gather, load_weights, setting_json
 from regrain.planning.hostcosts import HostCosts, measure_costs
+from regrain.planning.layer import Layer
+from regrain.planning.pruned_candidates import PATTERNS, with_pruning
 from regrain.planning.search import Candidate, Point
-from regrain.planning.solve import Solver
+from regrain.planning.selectors import RuleOptions, Selection, Selector, selector
+from regrain.planning.solve import Objective, Solution, Solver
 from regrain.planning.store import Store
+from regrain.planning.structure import Structure, structure
 
 
 def _silent(*_: object) -> None:
     """Nobody listens."""
 
+
+SLIM_CELLS = ("tensor", "row", "column")
+"""Cells that a matrix still has when rows and columns of it are removed."""
 
 PASSES = 32
 """Backward passes that measure sensitivity, unless the calibration data have more batches."""
@@ -56,17 +63,15 @@ class Listener:
     note: Callable[[str], None] = field(default=_silent)
 
 
-Objective = Literal["bytes", "latency"]
-OBJECTIVES = get_args(Objective)
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to plan. `probes` are random projections of each calibration batch, None for as many as make PASSES in all;
     `cells` are tried for every matrix; `work` is the folder for measurements, None for `.regrain` beside the model;
     `fresh` measures everything again; `resume` insists that something was measured. `objective` is what is made as
-    small as the budget allows: bytes, or the seconds that loading takes on this machine, whose costs are measured then,
-    so that the result is no longer the same everywhere.
+    small as the budget allows; for the latency of loading this machine's costs are measured, so that the result is no
+    longer the same everywhere. `patterns` are tried for pruning, None for those that go with the objective. `selector`
+    is who decides what is done to each tensor, `rule` what the rule leaves open. With `slim`, channels that nothing
+    uses any more are removed.
     """
 
     seed: int = 0
@@ -76,7 +81,28 @@ class Options:
     fresh: bool = False
     resume: bool = False
     threads: int | None = None
-    objective: Objective = "bytes"
+    objective: Objective = Objective.BYTES
+    patterns: tuple[Pattern, ...] | None = None
+    selector: Selection = Selection.SEARCH
+    rule: RuleOptions = field(default_factory=RuleOptions)
+    slim: bool = False
+
+    @property
+    def pruning(self) -> tuple[Pattern, ...]:
+        """Patterns to try. Where only bytes count there are none: coded indices gain nothing from it."""
+        if self.patterns is not None:
+            return self.patterns
+        return PATTERNS if self.objective in (Objective.WORK, Objective.BOTH) else ()
+
+    def to_json(self) -> dict[str, object]:
+        """A JSON object with what decides which recipe is found, for recipes and receipts."""
+        how: dict[str, object] = {"selector": str(self.selector), "objective": str(self.objective)}
+        if self.pruning:
+            how["patterns"] = [pattern.name for pattern in self.pruning]
+        if self.selector is Selection.RULE:
+            rule = self.rule
+            how["rule"] = {**rule.thresholds.to_json(), "bits": rule.bits, "density": rule.density}
+        return how
 
 
 def options_of(
@@ -88,16 +114,32 @@ def options_of(
     fresh: bool = False,
     threads: int | None = None,
     objective: str = "bytes",
+    patterns: Sequence[str] | None = None,
+    selector: str = "search",
+    rule: RuleOptions | None = None,
+    slim: bool = False,
 ) -> Options:
-    """Options of plain values; None means the default. Raises RecipeError for a cell that there isn't, BudgetError for
-    such an objective or seed.
+    """Options of plain values; None means the default. Raises RecipeError for a cell or a pattern that there isn't,
+    BudgetError for such an objective, selector or seed, and for options that the selector doesn't have.
     """
     if seed < 0:
         raise BudgetError(f"seed must be a whole number from 0 on, not {seed!r}")
-    if objective not in OBJECTIVES:
-        raise BudgetError(f"objective must be {' or '.join(OBJECTIVES)}, not {objective!r}")
+    if objective not in tuple(Objective):
+        raise BudgetError(f"objective must be {' or '.join(Objective)}, not {objective!r}")
+    if selector not in tuple(Selection):
+        raise BudgetError(f"selector must be {' or '.join(Selection)}, not {selector!r}")
+    if selector != "search":
+        _check_selector(selector, objective, {"cells": cells, "patterns": patterns})
+    if rule is not None and selector != "rule":
+        raise BudgetError(f"thresholds of the rule must be given with the selector rule, not {selector}")
+    if slim:
+        _check_slim(cells, patterns)
     return Options(
-        objective=objective,  # type: ignore[arg-type]
+        objective=Objective(objective),
+        selector=Selection(selector),
+        rule=rule or RuleOptions(),
+        slim=slim,
+        patterns=None if patterns is None else tuple(Pattern(name) for name in patterns),
         seed=seed,
         cells=CELLS if cells is None else tuple(Cell(name) for name in cells),
         work=None if work is None else Path(work),
@@ -105,6 +147,58 @@ def options_of(
         fresh=fresh,
         threads=threads,
     )
+
+
+def _check_selector(selector: str, objective: str, given: Mapping[str, Sequence[str] | None]) -> None:
+    """Refuse what only the search can do."""
+    if objective != "bytes":
+        raise BudgetError(
+            f"objective must be bytes with the selector {selector}, which knows no other, not {objective}"
+        )
+    for option, value in given.items():
+        if value is not None:
+            raise BudgetError(f"{option} must not be given with the selector {selector}, which has its own: use search")
+
+
+def _check_slim(cells: Sequence[str] | None, patterns: Sequence[str] | None) -> None:
+    """Refuse what slim models can't have."""
+    odd = [cell for cell in cells or () if cell not in SLIM_CELLS]
+    if odd:
+        raise BudgetError(
+            f"cells must be {', '.join(SLIM_CELLS)} for a slim model, not {odd[0]!r}: its rows get shorter"
+        )
+    if patterns is not None and "column" not in patterns:
+        raise BudgetError(f"patterns must have column among them for a slim model, not only {', '.join(patterns)!r}")
+
+
+class _Selected(Solver):
+    """A selector in the place of the solver: it has no candidates, and bytes are what it minimizes."""
+
+    def __init__(self, by: Selector, layers: Mapping[str, Layer]) -> None:
+        super().__init__(())
+        self._by, self._layers = by, layers
+
+    def for_loss(self, loss: float) -> Solution:
+        """What the selector says."""
+        return self._possible(self._by.for_loss(loss))
+
+    def for_bytes(self, size: float) -> Solution:
+        """What the selector says."""
+        return self._possible(self._by.for_bytes(size))
+
+    def for_work(self, work: float) -> Solution:
+        """Not for selectors."""
+        raise BudgetError("max_work must be given with the selector search: the others know of bytes alone")
+
+    def _possible(self, found: Solution) -> Solution:
+        """Without the prunings that a tensor can't have, as the rule's of an embedding."""
+        return replace(found, plans=tuple(self._plan_of(plan) for plan in found.plans))
+
+    def _plan_of(self, plan: LayerPlan) -> LayerPlan:
+        layer = self._layers[plan.name]
+        if plan.pruning is None or layer.prunable:
+            return plan
+        return LayerPlan(plan.name, Method.LOSSLESS, bytes=layer.lossless, why=f"can't be pruned; {plan.why}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +217,8 @@ class Session:
     model_sha256: str
     threads: int
     warnings: tuple[str, ...]
+    structure: Structure
+    options: Options
     costs: HostCosts | None = None
 
     @property
@@ -153,6 +249,7 @@ class Session:
             "task": self.task.name,
             "budget": budget.to_json(),
             "setting": setting_json(self.setting),
+            **self.options.to_json(),
             "predicted_loss": 0.0 if point is None else float(f"{point.loss:.6g}"),
         }
         plans = self.lossless_plans() if point is None else point.plans
@@ -167,9 +264,15 @@ class Session:
 
 
 def prepare(
-    model: str | os.PathLike[str], task: Task | str | os.PathLike[str], options: Options, listener: Listener
+    model: str | os.PathLike[str],
+    task: Task | str | os.PathLike[str],
+    options: Options,
+    listener: Listener,
+    *,
+    groups: bool = False,
 ) -> Session:
-    """Load a model into its task, check the task, and measure what isn't in the store yet.
+    """Load a model into its task, check the task, and measure what isn't in the store yet. Groups of channels are
+    looked for where pruning is an option, or if they are wanted.
 
     Raises TaskError for a task that can't be used, UnsupportedModelError and OSError for a model that can't be read.
     """
@@ -204,16 +307,25 @@ def prepare(
     )
     if not evidence.layers:
         raise TaskError("MODEL must have floating-point weights that the task's model uses, and has none")
+    listener.step("finding channels", 0, 0)
+    with network.frozen():
+        evidence, found = structure(
+            evidence,
+            network,
+            lambda: job.outputs(network.model, batches[0]),
+            groups=groups or bool(options.pruning) or options.slim,
+        )
     listener.step("evaluating the original", 0, 0)
     evaluator = Evaluator(network, job, "search", _within(store, batches_digest(job.batches("search"))))
     candidate = Candidate(evidence, evaluator, evaluator.store, threads)
-    made = []
-    with ThreadPoolExecutor(threads) as pool:
-        tried = pool.map(lambda layer: candidates(layer, options.cells), evidence.layers.values())
-        for number, one in enumerate(tried):
-            listener.step("predicting", number, len(evidence.layers))
-            made.append(one)
-    costs = _costs(evidence, store) if options.objective == "latency" else None
+    costs = _costs(evidence, store) if options.objective is Objective.LATENCY else None
+    if options.selector is Selection.SEARCH:
+        made = _tried(evidence, options, threads, listener)
+        made = _prune(made, evidence, found, options, store, threads, listener)
+        solver = Solver(made, costs, options.objective)
+    else:
+        listener.step("selecting", 0, 0)
+        solver = _Selected(selector(options.selector, evidence.layers, options.rule), evidence.layers)
     return Session(
         layout,
         sources,
@@ -222,13 +334,51 @@ def prepare(
         store,
         setting,
         evidence,
-        Solver(made, costs),
+        solver,
         candidate,
         sha256,
         threads,
         tuple(warnings),
+        found,
+        options,
         costs,
     )
+
+
+def _tried(evidence: Evidence, options: Options, threads: int, listener: Listener) -> list[Candidates]:
+    """Candidates without pruning."""
+    made = []
+    with ThreadPoolExecutor(threads) as pool:
+        tried = pool.map(lambda layer: candidates(layer, options.cells), evidence.layers.values())
+        for number, one in enumerate(tried):
+            listener.step("predicting", number, len(evidence.layers))
+            made.append(one)
+    return made
+
+
+def _prune(
+    made: list[Candidates],
+    evidence: Evidence,
+    found: Structure,
+    options: Options,
+    store: Store,
+    threads: int,
+    listener: Listener,
+) -> list[Candidates]:
+    """Candidates with what pruning adds to them."""
+    if not options.pruning:
+        return made
+
+    def more(plain: Candidates) -> Candidates:
+        layer = evidence.layers[plain.name]
+        return with_pruning(plain, layer, options.pruning, found.users.get(plain.name), store)
+
+    pruned = []
+    with ThreadPoolExecutor(threads) as pool:
+        for number, one in enumerate(pool.map(more, made)):
+            listener.step("pruning", number, len(made))
+            pruned.append(one)
+    return pruned
 
 
 def _digest(sources: Sequence[Source]) -> str:

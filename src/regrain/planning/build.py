@@ -1,21 +1,26 @@
-"""From a recipe to indices: every tensor rounded, biases corrected for what rounding did to the mean."""
+"""From a recipe to stored forms: tensors pruned and rounded, biases corrected for what that did to the mean."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regrain.codecs.grid import HIGHEST, LOWEST, codes_of, scales_of
 from regrain.codecs.quantized import Quantized, encode_quantized
+from regrain.codecs.sparse import Sparse, sparse_size
 from regrain.core.dtypes import numpy_dtype
 from regrain.core.errors import RecipeError
+from regrain.core.pattern import Compensation, Pruning
 from regrain.core.recipe import LayerPlan, Method
 from regrain.kernels.feedback import MOST
 from regrain.planning.layer import Layer
+from regrain.planning.prunings import Prunings
+from regrain.transforms.saliency import spread
 
 CLIPPED = 1e-3
 """Share of a tensor's indices that may be the largest there is: more were clipped, and are far from their weights."""
@@ -23,68 +28,158 @@ CLIPPED = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Built:
-    """One tensor as a recipe wants it. `quantized` is None where it stays lossless; `values` are its weights as they
-    will be restored, float32 in its own shape; `size` the bytes of its payload, 0 where lossless; `loss` is predicted.
+    """One tensor as a recipe wants it. `form` is how it is stored, None where it stays lossless; `values` are its
+    weights as they will be restored, float32 in its own shape; `size` the bytes of its payload, 0 where lossless;
+    `loss` is predicted, `density` the fraction of its weights that is kept.
     """
 
-    quantized: Quantized | None
+    form: Quantized | Sparse | None
     values: NDArray[np.float32]
     size: int
     loss: float
+    density: float = 1.0
 
 
-def build(layers: Mapping[str, Layer], plans: Mapping[str, LayerPlan], threads: int = 1) -> dict[str, Built]:
-    """Round every tensor by its plan; those without one stay as they are, but for biases that are corrected.
+class _Kept(NamedTuple):
+    """What pruning left: `units` True where kept, the weights (R, C) with 0 elsewhere, the predicted loss."""
+
+    units: NDArray[np.bool_]
+    unit: tuple[int, int]
+    weights: NDArray[np.float32]
+    loss: float
+
+
+def build(
+    layers: Mapping[str, Layer],
+    plans: Mapping[str, LayerPlan],
+    threads: int = 1,
+    prunings: Prunings | None = None,
+) -> dict[str, Built]:
+    """Prune and round every tensor by its plan; those without one stay as they are, but for biases that are corrected.
 
     A bias is that of a layer whose weight W became W': it gives way by (W' - W) mean of the inputs, and is rounded
-    after that. The result does not depend on `threads`. Raises RecipeError for a plan that its tensor can't have.
+    after that; where weights were dropped without compensation it isn't. The result does not depend on `threads`, nor
+    on `prunings`, which remembers. Raises RecipeError for a plan that its tensor can't have.
     """
-    corrected = {layer.bias: layer for layer in layers.values() if layer.bias in layers and _rounds(layer.name, plans)}
-    first = [name for name in layers if name not in corrected]
+    memory = Prunings(0) if prunings is None else prunings
+    corrected = {layer.bias: layer for layer in layers.values() if layer.bias in layers and _moves(layer.name, plans)}
     # The largest first, so that no thread is left with one of them at the end.
-    first.sort(key=lambda name: -layers[name].count)
+    order = sorted(layers, key=lambda name: -layers[name].count)
     with ThreadPoolExecutor(threads) as pool:
-        made = pool.map(lambda name: _build(layers[name], plans.get(name)), first)
+        leading = [name for name in order if (how := _pruning(name, plans)) is not None and how.follows is None]
+        kept = dict(
+            zip(
+                leading, pool.map(lambda name: _pruned(layers[name], plans[name].pruning, memory), leading), strict=True
+            )
+        )
+        for name in order:
+            how = _pruning(name, plans)
+            if how is not None and how.follows is not None:
+                kept[name] = _following(layers[name], how.follows, kept)
+        first = [name for name in order if name not in corrected]
+        made = pool.map(lambda name: _build(layers[name], plans.get(name), kept.get(name)), first)
         found = dict(zip(first, made, strict=True))
     for bias, layer in corrected.items():
         assert bias is not None
-        found[bias] = _build(layers[bias], plans.get(bias), _shift(layer, found[layer.name]))
+        found[bias] = _build(layers[bias], plans.get(bias), None, _shift(layer, found[layer.name]))
     return {name: found[name] for name in layers}
 
 
+def _pruning(name: str, plans: Mapping[str, LayerPlan]) -> Pruning | None:
+    plan = plans.get(name)
+    return None if plan is None else plan.pruning
+
+
+def _moves(name: str, plans: Mapping[str, LayerPlan]) -> bool:
+    """Whether a tensor changes, and its bias is to make up for that."""
+    plan = plans.get(name)
+    if plan is None or plan.method is Method.LOSSLESS:
+        return False
+    how = plan.pruning
+    if how is not None and how.follows is not None:
+        return plan.method is Method.QUANTIZE  # rows that are missed by nobody need no bias
+    return how is None or how.compensation is not Compensation.NONE
+
+
 def _shift(layer: Layer, built: Built) -> NDArray[np.float32]:
-    """What rounding adds to the mean of a layer's outputs (R,)."""
+    """What is to be taken from a layer's bias (R,): what its weights' change adds to the mean of its outputs."""
     assert layer.mean is not None
     change = built.values.reshape(layer.weights.shape) - layer.weights
-    return np.asarray(change @ layer.mean, np.float32)
+    return np.asarray(layer.bias_sign * (change @ layer.mean), np.float32)
 
 
-def _rounds(name: str, plans: Mapping[str, LayerPlan]) -> bool:
-    plan = plans.get(name)
-    return plan is not None and plan.method is Method.QUANTIZE
+def _pruned(layer: Layer, how: Pruning | None, prunings: Prunings) -> _Kept:
+    assert how is not None
+    if not layer.prunable:
+        raise RecipeError(
+            f"{layer.name!r} must be the matrix of a linear or convolutional layer, of known sensitivity and with at "
+            f"most 4096 rows and columns, to be pruned (it is {layer.kind}, {layer.shape}): leave its pruning out"
+        )
+    found = prunings.get(layer, how)
+    return _Kept(found.units, how.pattern.unit(layer.shape), found.weights, found.cost)
 
 
-def _build(layer: Layer, plan: LayerPlan | None, shift: NDArray[np.float32] | None = None) -> Built:
-    weights = layer.weights if shift is None else layer.weights - shift.reshape(layer.weights.shape)
+def _following(layer: Layer, leader: str, kept: Mapping[str, _Kept]) -> _Kept:
+    """Without the rows whose results the leader uses no more."""
+    if leader not in kept:
+        raise RecipeError(f"{layer.name!r}: follows must name a tensor that is pruned itself, not {leader!r}")
+    units = kept[leader].units
+    if units.shape != (1, len(layer.weights)):
+        raise RecipeError(
+            f"{layer.name!r}: follows must name a tensor pruned by column, with {len(layer.weights)} of them, "
+            f"not {leader!r} with {units.shape[0]} x {units.shape[1]} units"
+        )
+    rows = units.T
+    mask = spread(rows, (1, layer.weights.shape[1]), layer.weights.shape)
+    return _Kept(rows, (1, layer.weights.shape[1]), np.where(mask, layer.weights, np.float32(0.0)), 0.0)
+
+
+def _build(layer: Layer, plan: LayerPlan | None, kept: _Kept | None, shift: NDArray[np.float32] | None = None) -> Built:
+    weights = layer.weights if kept is None else kept.weights
+    weights = weights if shift is None else weights - shift.reshape(weights.shape)
+    dtype = numpy_dtype(layer.dtype)
     if plan is None or plan.method is Method.LOSSLESS:
-        dtype = numpy_dtype(layer.dtype)
         return Built(None, weights.astype(dtype).astype(np.float32).reshape(layer.shape), 0, 0.0)
-    if layer.dtype not in ("F32", "F16", "BF16"):
-        raise RecipeError(f"{layer.name!r} must be F32, F16 or BF16 to be quantized, not {layer.dtype}: leave it out")
-    if weights.size == 0 or not np.isfinite(weights).all():
-        raise RecipeError(f"{layer.name!r} must hold finite weights to be quantized: leave it out")
-    assert plan.cell is not None
-    assert plan.step is not None
-    wanted = int(codes_of(plan.step)) + layer.relative_codes(plan.cell).astype(np.int32)
-    codes: NDArray[np.int16] = np.clip(wanted, LOWEST, HIGHEST).astype(np.int16)
-    indices, loss = layer.round(weights, scales_of(codes), plan.cell, plan.dead_zone)
-    if np.count_nonzero(np.abs(indices) == MOST) > weights.size * CLIPPED:
-        least = float(np.abs(weights).max()) / MOST
-        raise RecipeError(f"{layer.name!r}: step must be at least about {least:.2g} for its weights, not {plan.step!r}")
-    quantized = Quantized(indices.reshape(layer.shape), codes, plan.cell.size(*weights.shape))
+    _check_type(layer, weights)
+    if plan.method is Method.PRUNE:
+        assert kept is not None
+        exact = weights.astype(dtype).reshape(layer.shape)
+        sparse = Sparse.of(exact, kept.units, kept.unit)
+        size = sparse_size(sparse, layer.dtype)
+        return Built(sparse, exact.astype(np.float32), size, kept.loss, sparse.density)
+    quantized, loss = _rounded(layer, plan, weights, kept)
     try:
         data = quantized.dequantized(layer.dtype)
     except ValueError as error:
         raise RecipeError(f"{layer.name!r}: {error}") from None
-    values = data.view(numpy_dtype(layer.dtype)).astype(np.float32).reshape(layer.shape)
-    return Built(quantized, values, encode_quantized(quantized, layer.dtype, seed=0).size, loss)
+    values = data.view(dtype).astype(np.float32).reshape(layer.shape)
+    if kept is None:
+        return Built(quantized, values, encode_quantized(quantized, layer.dtype, seed=0).size, loss)
+    sparse = Sparse.quantized(quantized, kept.units, kept.unit)
+    return Built(sparse, values, sparse_size(sparse, layer.dtype), loss, sparse.density)
+
+
+def _check_type(layer: Layer, weights: NDArray[np.float32]) -> None:
+    if layer.dtype not in ("F32", "F16", "BF16"):
+        raise RecipeError(
+            f"{layer.name!r} must be F32, F16 or BF16 to be pruned or quantized, not {layer.dtype}: leave it out"
+        )
+    if weights.size == 0 or not np.isfinite(weights).all():
+        raise RecipeError(f"{layer.name!r} must hold finite weights to be pruned or quantized: leave it out")
+
+
+def _rounded(
+    layer: Layer, plan: LayerPlan, weights: NDArray[np.float32], kept: _Kept | None
+) -> tuple[Quantized, float]:
+    """Indices of what pruning left, 0 where it left nothing, and the predicted loss of both."""
+    assert plan.cell is not None
+    assert plan.step is not None
+    wanted = int(codes_of(plan.step)) + layer.relative_codes(plan.cell).astype(np.int32)
+    codes: NDArray[np.int16] = np.clip(wanted, LOWEST, HIGHEST).astype(np.int16)
+    mask = None if kept is None else spread(kept.units, kept.unit, weights.shape)
+    indices, loss = layer.round(weights, scales_of(codes), plan.cell, plan.dead_zone, mask)
+    if np.count_nonzero(np.abs(indices) == MOST) > weights.size * CLIPPED:
+        least = float(np.abs(weights).max()) / MOST
+        raise RecipeError(f"{layer.name!r}: step must be at least about {least:.2g} for its weights, not {plan.step!r}")
+    quantized = Quantized(indices.reshape(layer.shape), codes, plan.cell.size(*weights.shape))
+    return quantized, loss + (0.0 if kept is None else kept.loss)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from regrain.codecs.grid import HIGHEST, LOWEST, codes_of, scales_of
 from regrain.codecs.quantized import quantized_size
+from regrain.core.pattern import Pruning
 from regrain.core.recipe import Cell, LayerPlan, Method
 from regrain.planning.layer import Layer
 
@@ -38,33 +39,44 @@ _TABLES = 210.0  # bytes of a payload that has coded blocks, beside them
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
     """Candidates of one tensor that share a cell: `codes` of the geometric mean step, ascending, with their predicted
-    `bytes` and `loss`.
+    `bytes` and `loss`. Without a cell there is one candidate, and its weights are not rounded.
+
+    All are pruned alike, so that `share` of the weights is left. `makers` are the tensors that lose what made the
+    columns that this one loses: as many of their rows.
     """
 
-    cell: Cell
+    cell: Cell | None
     codes: NDArray[np.int64]
     bytes: NDArray[np.float64]
     loss: NDArray[np.float64]
+    pruning: Pruning | None = None
+    share: float = 1.0
+    makers: tuple[str, ...] = ()
+
+    def plan(self, name: str, at: int, why: str) -> LayerPlan:
+        """The plan of one candidate."""
+        predicted = float(self.bytes[at]), float(self.loss[at]), why, self.pruning
+        if self.cell is None:
+            return LayerPlan(name, Method.PRUNE, None, None, 0.0, *predicted)
+        step = float(scales_of(self.codes[at : at + 1].astype(np.int16))[0])
+        return LayerPlan(name, Method.QUANTIZE, self.cell, step, 0.0, *predicted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """All candidates of one tensor: curves, and lossless with its bytes."""
+    """All candidates of one tensor: curves, and lossless with its bytes; `work` are its multiply-adds then."""
 
     name: str
     count: int
     lossless: float
     curves: tuple[Curve, ...]
+    work: int = 0
 
     def plan(self, curve: int, at: int, why: str) -> LayerPlan:
         """The plan of one candidate; curve -1 is lossless."""
         if curve < 0:
             return LayerPlan(self.name, Method.LOSSLESS, bytes=self.lossless, why=why)
-        found = self.curves[curve]
-        step = float(scales_of(found.codes[at : at + 1].astype(np.int16))[0])
-        return LayerPlan(
-            self.name, Method.QUANTIZE, found.cell, step, 0.0, float(found.bytes[at]), float(found.loss[at]), why
-        )
+        return self.curves[curve].plan(self.name, at, why)
 
 
 CELLS = (Cell("tensor"), Cell("row"))
@@ -77,7 +89,7 @@ UNUSED_STEP = 1 / 16
 def candidates(layer: Layer, cells: Sequence[Cell] = CELLS) -> Candidates:
     """Candidates of a tensor, lossless always among them; the only one where it can't be quantized."""
     if not layer.usable:
-        return Candidates(layer.name, layer.count, layer.lossless, ())
+        return Candidates(layer.name, layer.count, layer.lossless, (), layer.work)
     if layer.weights.shape[0] == 1:
         cells = [Cell("tensor")]
     elif layer.kind == "embedding" and Cell("row") in cells:
@@ -86,7 +98,7 @@ def candidates(layer: Layer, cells: Sequence[Cell] = CELLS) -> Candidates:
     curves = [curve(layer, cell) for cell in cells]
     if layer.factors.trace == 0.0:  # nothing is known against it, and nothing for it
         curves = [_only(found, float(layer.weights.std()) * UNUSED_STEP) for found in curves]
-    return Candidates(layer.name, layer.count, layer.lossless, tuple(curves))
+    return Candidates(layer.name, layer.count, layer.lossless, tuple(curves), layer.work)
 
 
 def _only(found: Curve, step: float) -> Curve:

@@ -58,11 +58,17 @@ class Evaluator:
         self.split = split
         self.store = store
         self._batches = task.batches(split)
-        outputs = [_numpy(rows) for rows in self._outputs()]
-        self.kind: Kind = task.kind_of(_torch(outputs[0]))
-        self._original = _kept(outputs, store, split)
+        self._original: list[NDArray[np.float32]] = []
+        digest = hashlib.sha256()
+        for rows in self._outputs():
+            self.kind: Kind = task.kind_of(rows)
+            digest.update(_numpy(rows).tobytes())
+            self._original.append(self._kept(_numpy(rows)))
         self.baseline = task.scores(network.model, split)
-        self.digest = _digest(outputs, self.baseline)
+        for name, metric in self.baseline.items():
+            digest.update(name.encode("utf-8"))
+            digest.update(metric.values.tobytes() if isinstance(metric, Scores) else repr(metric).encode())
+        self.digest = digest.hexdigest()
 
     @property
     def examples(self) -> int:
@@ -89,34 +95,18 @@ class Evaluator:
         for number, batch in enumerate(self._batches):
             yield self.task.outputs(self.network.model, batch, where=f"batch {number} of {self.split!r}")
 
-
-def _kept(outputs: list[NDArray[np.float32]], store: Store, split: str) -> list[NDArray[np.float32]]:
-    """The outputs, mapped from the store where they are large."""
-    if sum(rows.nbytes for rows in outputs) <= IN_MEMORY:
-        return outputs
-    key = f"outputs-{split}"
-    store.put(key, {}, {f"{number:05d}": rows for number, rows in enumerate(outputs)})
-    found = store.get(key)
-    assert found is not None
-    return [found[1][f"{number:05d}"] for number in range(len(outputs))]
-
-
-def _digest(outputs: list[NDArray[np.float32]], scores: Mapping[str, Metric]) -> str:
-    found = hashlib.sha256()
-    for rows in outputs:
-        found.update(rows.tobytes())
-    for name, metric in scores.items():
-        found.update(name.encode("utf-8"))
-        found.update(metric.values.tobytes() if isinstance(metric, Scores) else repr(metric).encode())
-    return found.hexdigest()
+    def _kept(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The next of the original's outputs, mapped from the store where they have become too many."""
+        if sum(kept.nbytes for kept in self._original) + rows.nbytes <= IN_MEMORY:
+            return rows
+        key = f"outputs-{self.split}-{len(self._original):05d}"
+        self.store.put(key, {}, {"rows": rows})
+        found = self.store.get(key)
+        assert found is not None
+        mapped: NDArray[np.float32] = found[1]["rows"]
+        return mapped
 
 
 def _numpy(rows: Any) -> NDArray[np.float32]:
     array: NDArray[np.float32] = rows.detach().cpu().numpy()
     return array
-
-
-def _torch(rows: NDArray[np.float32]) -> Any:
-    import torch
-
-    return torch.from_numpy(rows)

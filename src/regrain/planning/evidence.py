@@ -20,6 +20,7 @@ from regrain.planning.layer import Factors, Layer, factors
 from regrain.planning.store import Store
 from regrain.profiling.activations import Inputs, gather_inputs
 from regrain.profiling.sensitivity import gram_bytes, measure
+from regrain.transforms.prune import Statistics
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Said = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is, and all of it."""
 
-GRAM_BYTES = 512 << 20
+GRAM_BYTES = 768 << 20
 """Bytes of Gram matrices that are gathered at once, beside as many as the model has; more take another pass."""
 
 
@@ -57,6 +58,11 @@ class Evidence:
     fixed: int
     examples: int
     files: int = 1
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of all layers for each example; 0 where nobody counted them."""
+        return sum(layer.work for layer in self.layers.values())
 
 
 def floats(source: Source, name: str) -> NDArray[np.float32]:
@@ -167,10 +173,17 @@ def gather(
             _factors(store, place.name),
             chosen.get(place.bias) if place.bias is not None and place.name in means else None,
             means.get(place.name),
+            statistics=_statistics(inputs.get(place.name)),
         )
     tied = {name: chosen[owner] for name, owner in same.items() if chosen[owner] != name}
     found_inputs = {chosen[owner]: found for owner, found in inputs.items()}
     return Evidence(layers, found_inputs, tied, unused, fixed, len(batches), len(sources))
+
+
+def _statistics(inputs: Inputs | None) -> Statistics:
+    if inputs is None:
+        return Statistics()
+    return Statistics(inputs.variance + np.square(inputs.mean), inputs.variance)
 
 
 def _inputs(
@@ -178,7 +191,7 @@ def _inputs(
 ) -> dict[str, Inputs]:
     wanted = [name for name in names if network.places[name].kind in ("linear", "conv")]
     kept = store.get("inputs")
-    if kept is None:
+    if kept is None or "shared" not in kept[0]:
 
         def run() -> Iterable[object]:
             for number, batch in enumerate(batches):
@@ -186,13 +199,16 @@ def _inputs(
                 yield task.outputs(network.model, batch, where=f"batch {number} of 'calibration'")
 
         found = gather_inputs(network, run, wanted)
+        first: dict[int, str] = {}
+        shared = {name: first.setdefault(id(inputs), name) for name, inputs in found.items()}
         arrays = {
-            f"{wanted.index(name):05d}.{field.name}": getattr(inputs, field.name)
-            for name, inputs in found.items()
+            f"{wanted.index(name):05d}.{field.name}": getattr(found[name], field.name)
+            for name in first.values()
             for field in fields(Inputs)
-            if isinstance(getattr(inputs, field.name), np.ndarray)
+            if isinstance(getattr(found[name], field.name), np.ndarray)
         }
-        store.put("inputs", {"counts": {name: inputs.count for name, inputs in found.items()}}, arrays)
+        counts = {name: inputs.count for name, inputs in found.items()}
+        store.put("inputs", {"counts": counts, "shared": shared}, arrays)
         kept = store.get("inputs")
         assert kept is not None
     value, arrays = kept
@@ -200,7 +216,7 @@ def _inputs(
         name: Inputs(
             count,
             *(
-                arrays.get(f"{wanted.index(name):05d}.{field}")  # type: ignore[arg-type]
+                arrays.get(f"{wanted.index(value['shared'][name]):05d}.{field}")  # type: ignore[arg-type]
                 for field in ("mean", "variance", "least", "most", "hessian")
             ),
         )

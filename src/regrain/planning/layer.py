@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regrain.core.pattern import Pattern, Pruning
 from regrain.core.recipe import Cell
 from regrain.kernels.feedback import round_with_feedback
 from regrain.profiling.sensitivity import Sensitivity
+from regrain.transforms.damage import Damage
 from regrain.transforms.factor import upper_factor
+from regrain.transforms.prune import Pruned, Statistics, prune
 
 Floats = NDArray[np.float32]
 
@@ -45,6 +49,10 @@ class Factors:
         inputs, outputs = (np.full(side, 1 / max(side, 1), np.float32) for side in (columns, rows))
         return cls(0.0, None, inputs, None, outputs)
 
+    def damage(self) -> Damage:
+        """A and G themselves, (C, C) and (R, R)."""
+        return Damage(_gram(self.u, self.inputs), _gram(self.v, self.outputs))
+
 
 def factors(sensitivity: Sensitivity, shape: tuple[int, int], hessian: Floats | None) -> Factors:
     """Factors of a matrix of that shape. The Hessian of its inputs (C, C), where it is known, counts as much as the
@@ -76,7 +84,9 @@ class Layer:
     """One floating-point tensor of a model, `dtype` its name in safetensors.
 
     `weights` (R, C) are float32, first axis x all others, a vector as one row; `lossless` the bytes of its lossless
-    form. `mean` (C,) is the mean input of a weight whose layer adds the bias `bias`; None where there is none.
+    form. `mean` (C,) is the mean input of a weight whose layer adds the bias `bias`; None where there is none. What is
+    added may be a batch norm's running mean, which is subtracted: `bias_sign` is -1 then. `statistics` are of the
+    inputs, `work` the layer's multiply-adds for each example.
     """
 
     name: str
@@ -88,6 +98,9 @@ class Layer:
     factors: Factors
     bias: str | None = None
     mean: Floats | None = None
+    bias_sign: int = 1
+    statistics: Statistics = field(default_factory=Statistics)
+    work: int = 0
 
     @property
     def count(self) -> int:
@@ -104,6 +117,34 @@ class Layer:
             return False
         return bool(w.min() < w.max()) and not (self.kind == "buffer" and self.factors.trace == 0.0)
 
+    @property
+    def prunable(self) -> bool:
+        """Whether it can be pruned: a linear or convolutional layer's weights, whose loss is known for both sides."""
+        matrix = self.kind in ("linear", "conv") and min(self.weights.shape) > 1
+        return self.usable and matrix and self.factors.u is not None and self.factors.v is not None
+
+    def prune(self, how: Pruning, densities: Sequence[float]) -> Iterator[Pruned]:
+        """The weights at densities that fall; see regrain.transforms.prune. Costs are in units of the loss."""
+        unit = how.pattern.unit(self.shape)
+        for found in prune(
+            self.weights,
+            self.factors.damage(),
+            unit,
+            densities,
+            among=how.pattern.among,
+            score=how.score,
+            compensation=how.compensation,
+            statistics=self.statistics,
+        ):
+            yield replace(found, cost=self.factors.trace / 2.0 * found.cost)
+
+    def kept_share(self, pattern: Pattern, units: NDArray[np.bool_]) -> float:
+        """The fraction of the weights that `units` of that pattern keep."""
+        down, across = pattern.unit(self.shape)
+        rows, columns = self.weights.shape
+        sizes = np.outer(_sizes(rows, down), _sizes(columns, across))
+        return float((sizes * units).sum() / sizes.sum())
+
     def relative_codes(self, cell: Cell) -> NDArray[np.int16]:
         """Codes of the grid of scales for a step of 1: steps go with 1 / sqrt(what errors in the cell cost), and their
         logarithms have the mean 0 over the weights.
@@ -116,8 +157,12 @@ class Layer:
         relative: NDArray[np.int16] = np.rint(codes - (codes * sizes).sum() / sizes.sum()).astype(np.int16)
         return relative
 
-    def round(self, weights: Floats, scales: Floats, cell: Cell, dead_zone: float) -> tuple[NDArray[np.int16], float]:
-        """Indices (R, C) of `weights`, this tensor's or corrected ones, and the predicted loss of rounding."""
+    def round(
+        self, weights: Floats, scales: Floats, cell: Cell, dead_zone: float, keep: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int16], float]:
+        """Indices (R, C) of `weights`, this tensor's or changed ones, and the predicted loss of rounding; 0 where
+        `keep` (R, C) is False.
+        """
         indices, damage = round_with_feedback(
             weights,
             scales,
@@ -127,8 +172,16 @@ class Layer:
             weight_rows=self.factors.outputs,
             weight_columns=self.factors.inputs,
             dead_zone=dead_zone,
+            keep=keep,
         )
         return indices, self.factors.trace * damage / 2.0
+
+
+def _gram(factor: Floats | None, diagonal: Floats) -> Floats:
+    if factor is None:
+        return np.diag(diagonal)
+    gram: Floats = ((factor * diagonal) @ factor.T).astype(np.float32)
+    return gram
 
 
 def _normal(gram: Floats) -> Floats:

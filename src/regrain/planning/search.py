@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from regrain.core.scores import Scores
 from regrain.planning.build import Built, build
 from regrain.planning.evaluate import Evaluator, Measured, Raw
 from regrain.planning.evidence import Evidence
+from regrain.planning.prunings import Prunings
 from regrain.planning.solve import Solver
 from regrain.planning.store import Store
 
@@ -43,8 +44,8 @@ HEADER_TENSOR = 88
 @dataclass(frozen=True, slots=True, eq=False)
 class Point:
     """One evaluated recipe. `target` is the predicted loss that was asked for, `loss` what sensitivity says of the
-    indices that came of it, `predicted` that corrected by what was measured at the points before; `nbytes` is the size
-    with the header guessed.
+    weights that came of it, `predicted` that corrected by what was measured at the points before; `nbytes` is the size
+    with the header guessed, `work` the multiply-adds for each example.
     """
 
     number: int
@@ -55,11 +56,21 @@ class Point:
     nbytes: int
     measured: Measured
     verdict: Verdict | None
+    work: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether it keeps the budget on the search data."""
         return self.verdict is None or self.verdict.ok
+
+
+class Evaluated(NamedTuple):
+    """A recipe, built and tried."""
+
+    loss: float
+    nbytes: int
+    work: int
+    raw: Raw
 
 
 class Candidate:
@@ -70,10 +81,11 @@ class Candidate:
         self.evaluator = evaluator
         self._store = store
         self._threads = threads
+        self._prunings = Prunings(2 * sum(layer.weights.nbytes for layer in evidence.layers.values()))
 
     def build(self, plans: Mapping[str, LayerPlan]) -> dict[str, Built]:
         """Every layer as the plans want it."""
-        return build(self.evidence.layers, plans, self._threads)
+        return build(self.evidence.layers, plans, self._threads, self._prunings)
 
     def size(self, built: Mapping[str, Built]) -> int:
         """Bytes of everything that is stored, the header guessed."""
@@ -91,33 +103,38 @@ class Candidate:
         for name, layer in self.evidence.layers.items():
             self.evaluator.network.set(name, layer.weights)
 
-    def evaluate(self, plans: Mapping[str, LayerPlan]) -> tuple[float, int, Raw]:
-        """Predicted loss, bytes, and what the search data say; found in the store if it was measured before,
-        beside just the same original.
+    def work(self, built: Mapping[str, Built]) -> int:
+        """Multiply-adds for each example."""
+        return round(sum(self.evidence.layers[name].work * one.density for name, one in built.items()))
+
+    def evaluate(self, plans: Mapping[str, LayerPlan]) -> Evaluated:
+        """Predicted loss, bytes, multiply-adds, and what the search data say; found in the store if it was measured
+        before, beside just the same original.
         """
         key = f"point-{self.evaluator.digest[:16]}-{plans_digest(plans)}"
         kept = self._store.get(key)
         if kept is not None:
             value, arrays = kept
-            return value["loss"], value["nbytes"], _raw(value, arrays, self.evaluator)
+            return Evaluated(value["loss"], value["nbytes"], value["work"], _raw(value, arrays, self.evaluator))
         built = self.build(plans)
-        loss, nbytes = sum(one.loss for one in built.values()), self.size(built)
+        loss, nbytes, work = sum(one.loss for one in built.values()), self.size(built), self.work(built)
         self.put(built)
         try:
             raw = self.evaluator.raw()
         finally:
             self.take_out()
         value, arrays = _record(raw)
-        self._store.put(key, value | {"loss": loss, "nbytes": nbytes}, arrays)
-        return loss, nbytes, raw
+        self._store.put(key, value | {"loss": loss, "nbytes": nbytes, "work": work}, arrays)
+        return Evaluated(loss, nbytes, work, raw)
 
 
 def plans_digest(plans: Mapping[str, LayerPlan]) -> str:
     """SHA-256 of what plans make of a model, whatever was predicted of it."""
-    text = json.dumps(
-        [[p.name, str(p.method), None if p.cell is None else p.cell.name, p.step, p.dead_zone] for p in plans.values()]
-    )
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
+    made = []
+    for p in plans.values():
+        one: list[object] = [p.name, str(p.method), None if p.cell is None else p.cell.name, p.step, p.dead_zone]
+        made.append(one if p.pruning is None else [*one, p.pruning.to_json()])
+    return hashlib.sha256(json.dumps(made).encode("utf-8")).hexdigest()[:24]
 
 
 class Search:
@@ -146,8 +163,11 @@ class Search:
 
     @property
     def best(self) -> Point | None:
-        """The smallest point so far that keeps the budget."""
-        return min((point for point in self.points if point.ok), key=lambda point: point.nbytes, default=None)
+        """The best point so far that keeps the budget: with the least of what is minimized."""
+        return min((point for point in self.points if point.ok), key=self._cost, default=None)
+
+    def _cost(self, point: Point) -> tuple[float, int]:
+        return self._solver.cost(point.nbytes, point.work), point.nbytes
 
     def run(self) -> Point | None:
         """The best point; None where nothing but lossless keeps the budget."""
@@ -183,11 +203,11 @@ class Search:
 
     def of(self, plans: Mapping[str, LayerPlan], target: float) -> Point:
         """Evaluate a recipe, whatever came up with it."""
-        loss, nbytes, raw = self._candidate.evaluate(plans)
+        loss, nbytes, work, raw = self._candidate.evaluate(plans)
         measured = self._candidate.evaluator.measured(raw, self.budget.confidence)
         verdict = measured.verdict(self.budget) if self.budget.limits_quality else None
         predicted = loss * self.correction(loss)
-        point = Point(len(self.points), target or loss, plans, loss, predicted, nbytes, measured, verdict)
+        point = Point(len(self.points), target or loss, plans, loss, predicted, nbytes, measured, verdict, work)
         self.points.append(point)
         self._said(point, self.best)
         return point

@@ -19,14 +19,17 @@ b of the bias and the mean m of the inputs, g - b m^T.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regrain.core.errors import TaskError
+from regrain.profiling.gram import add_gram, mirror
 
 if TYPE_CHECKING:
     import torch
@@ -61,25 +64,47 @@ class _Gathering:
         self.matrix = len(shape) > 1
         self.embedding = embedding
         self.trace = 0.0
-        self.columns: Any = 0.0
-        self.rows: Any = 0.0
+        self.columns: torch.Tensor | None = None
+        self.rows: torch.Tensor | None = None
 
     def add(self, gradient: torch.Tensor) -> None:
         g = gradient.reshape(self.shape)
         if not self.matrix:
             self.trace += float(g.double().square().sum())
             return
-        diagonal = g.square().sum(1)
+        squares = g.square()
+        diagonal = squares.sum(1)
         self.trace += float(diagonal.double().sum())
-        self.rows += g @ g.T if self.shape[0] <= LARGEST and not self.embedding else diagonal
-        self.columns += g.T @ g if self.shape[1] <= LARGEST else g.square().sum(0)
+        if self.rows is None or self.columns is None:
+            self.rows, self.columns = self._zeros()
+        if self.rows.dim() == 2:
+            add_gram(self.rows, g)
+        else:
+            self.rows += diagonal
+        if self.columns.dim() == 2:
+            add_gram(self.columns, g.T)
+        else:
+            self.columns += squares.sum(0)
+
+    def _zeros(self) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        rows, columns = self.shape
+        of_rows = (rows, rows) if rows <= LARGEST and not self.embedding else (rows,)
+        return torch.zeros(of_rows), torch.zeros((columns, columns) if columns <= LARGEST else (columns,))
 
     def result(self, examples: int) -> Sensitivity:
+        """Means over examples. The sums are used up."""
         if not math.isfinite(self.trace):
             raise TaskError("gradients must be finite, and have NaN or infinity in them")
-        if not self.matrix or isinstance(self.columns, float):
-            return Sensitivity(self.trace / examples, None, None)
-        return Sensitivity(self.trace / examples, self.columns.numpy() / examples, self.rows.numpy() / examples)
+        means = []
+        for total in (self.columns, self.rows):
+            if total is not None:
+                if total.dim() == 2:
+                    mirror(total)
+                total /= examples
+            means.append(None if total is None else total.numpy())
+        return Sensitivity(self.trace / examples, *means)
 
     @staticmethod
     def size(shape: tuple[int, ...], embedding: bool) -> int:
@@ -119,7 +144,8 @@ def measure(
     generator = torch.Generator().manual_seed(seed)
     examples = 0
     trainable = {name for name in wanted if places[name].trainable}
-    with network.gathering(trainable | beside | _anchors(network)) as tensors:
+    alone = {name for name in found if len(places[name].shape) > 1} - beside - centers.keys()
+    with network.gathering(trainable | beside | _anchors(network)) as tensors, _taken(tensors, alone, found):
         for number, batch in enumerate(batches):
             rows = task.outputs(network.model, batch, grad=True, where=f"batch {number} of 'calibration'")
             kind = task.kind_of(rows)
@@ -140,6 +166,31 @@ def measure(
                     tensor.grad = None
             progress(number + 1, len(batches))
     return {name: gathering.result(examples) for name, gathering in found.items()}
+
+
+@contextmanager
+def _taken(
+    tensors: Mapping[str, torch.Tensor], alone: Container[str], found: Mapping[str, _Gathering]
+) -> Iterator[None]:
+    """Inside, gradients of the tensors that are `alone` are summed up as soon as they are known, and make room for
+    others. Autograd adds up all that a tensor contributes to before that.
+    """
+
+    def take(tensor: torch.Tensor, name: str) -> None:
+        assert tensor.grad is not None
+        found[name].add(tensor.grad.to_dense().float())
+        tensor.grad = None
+
+    handles = [
+        tensor.register_post_accumulate_grad_hook(partial(take, name=name))  # type: ignore[no-untyped-call]
+        for name, tensor in tensors.items()
+        if name in alone
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _anchors(network: Network) -> set[str]:

@@ -11,7 +11,9 @@ from regrain.artifact.layout import check_apart, find_layout
 from regrain.artifact.output import check_output, output_file
 from regrain.pipelines.inspect import Inspection, inspect
 from regrain.pipelines.measured import read_measured
+from regrain.pipelines.report.fields import Fields
 from regrain.pipelines.report.page import render
+from regrain.pipelines.sizes import bits_per_weight
 
 __all__ = ["ReportResult", "render", "report"]
 
@@ -50,13 +52,20 @@ def _receipt(found: Inspection) -> Mapping[str, object]:
     receipts = [file.receipt for file in found.files]
     told = next((receipt for receipt in receipts if receipt.get("mode") == "lossy"), receipts[0])
     noted, model = told.get("sizes"), told.get("model")
-    measured = {
+    measured: dict[str, object] = {
         "original": found.original_bytes,
         "artifact": found.nbytes,
         "bits_per_weight": found.bits_per_weight,
         "original_bits_per_weight": found.original_bits_per_weight,
     }
     about: dict[str, object] = {"weights": found.weights}
+    if told.get("slim"):  # beside the model as it was, not the smaller one that the artifact is of
+        original = Fields(told, "receipt").part("sizes")
+        whole = Fields(told, "receipt").part("model").count("weights")
+        measured["original"] = original.count("original") or found.original_bytes
+        measured["original_bits_per_weight"] = original.number("original_bits_per_weight")
+        measured["bits_per_weight"] = bits_per_weight(found.nbytes, whole or found.weights)
+        about["weights"] = whole or found.weights
     if len(found.files) == 1:
         about["sha256"] = found.files[0].sha256
     return {

@@ -10,9 +10,12 @@ from regrain.pipelines.report.receipt import Metric, Receipt
 
 def chart(receipt: Receipt) -> dict[str, object]:
     """JSON for the page's script. Points without a size can't be drawn."""
+    points = _points(receipt) + _written(receipt)
+    by_work = receipt.minimized == "work" and all(point["work"] is not None for point in points)
     return {
-        "frontier": _points(receipt) + _written(receipt),
-        "predicted": [list(pair) for pair in receipt.predicted],
+        "across": "work" if by_work else "bits",
+        "frontier": points,
+        "predicted": [list(pair) for pair in (receipt.predicted_work if by_work else receipt.predicted)],
         "limits": _limits(receipt),
         "loss": DIVERGENCE if receipt.kind == "logits" else DISTANCE,
     }
@@ -24,6 +27,7 @@ def _points(receipt: Receipt) -> list[dict[str, object]]:
             "number": point.number,
             "bits": point.bits_per_weight,
             "bytes": point.nbytes,
+            "work": _of_work(receipt, point.work),
             "predicted": point.predicted,
             "loss": point.loss,
             "upper": None,
@@ -46,6 +50,7 @@ def _written(receipt: Receipt) -> list[dict[str, object]]:
             "number": None,
             "bits": sizes.bits_per_weight,
             "bytes": sizes.artifact,
+            "work": None if receipt.work is None else _of_work(receipt, receipt.work[1]),
             "predicted": None,
             "loss": None if fidelity is None else fidelity.loss,
             "upper": None if fidelity is None else fidelity.upper,
@@ -55,13 +60,18 @@ def _written(receipt: Receipt) -> list[dict[str, object]]:
     ]
 
 
+def _of_work(receipt: Receipt, work: int | None) -> float | None:
+    """Multiply-adds in percent of the original's."""
+    return None if work is None or receipt.work is None or not receipt.work[0] else 100 * work / receipt.work[0]
+
+
 def _shares(metric: Metric) -> dict[str, float]:
     shares = {"relative": metric.share(metric.drop), "upper": metric.share(metric.upper)}
     return {name: share for name, share in shares.items() if share is not None}
 
 
 def _limits(receipt: Receipt) -> dict[str, object]:
-    """The budget's lines: `drops` by metric and `loss` across, `bits` upright."""
+    """The budget's lines: `drops` by metric and `loss` across, `bits` or `work` upright."""
     limits, sizes = receipt.limits, receipt.sizes
     least = limits.bits
     if least is None and limits.max_bytes is not None and sizes.bits_per_weight is not None and sizes.artifact:
@@ -73,8 +83,13 @@ def _limits(receipt: Receipt) -> dict[str, object]:
     return {
         "drops": {name: limit for name, limit in drops.items() if limit is not None},
         "loss": receipt.loss_limit if limited else None,
-        "bits": least if least is not None and math.isfinite(least) else None,
+        "bits": _finite(least),
+        "work": None if limits.max_work is None else _finite(100 * limits.max_work),
     }
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _drop_limit(receipt: Receipt, metric: Metric | None) -> float | None:

@@ -36,6 +36,8 @@ def columns(layers: Sequence[Layer]) -> dict[str, object]:
         "granularity": [layer.granularity for layer in shown],
         "cell": [list(layer.cell) for layer in shown],
         "scheme": [layer.scheme for layer in shown],
+        "kept": [None if layer.kept is None else shorten(layer.kept) for layer in shown],
+        "density": [_rounded(layer.density) for layer in shown],
         "step": [_rounded(layer.step) for layer in shown],
         "bits": [_rounded(layer.bits) for layer in shown],
         "bytes": [layer.nbytes for layer in shown],
@@ -77,16 +79,21 @@ def _completed(layer: Layer, tensor: TensorSize | None) -> Layer:
         return layer
     descriptor = tensor.descriptor
     scheme = descriptor.scheme
-    kind = f"lossless, {scheme.coder}" if scheme.cell is None else "quantized"
+    known = "quantized" if scheme.cell is not None else f"lossless, {scheme.coder}"
+    pruned = descriptor.density is not None and descriptor.tied is None
+    if pruned:
+        known = "pruned" if scheme.cell is None else "pruned, quantized"
     return replace(
         layer,
         shape=descriptor.shape,
         weights=math.prod(descriptor.shape) if layer.weights is None else layer.weights,
         granularity=layer.granularity or str(descriptor.granularity),
         cell=layer.cell or scheme.cell or (),
-        scheme=layer.scheme or kind,
+        scheme=layer.scheme or known,
         bits=tensor.bits_per_element if layer.bits is None else layer.bits,
         nbytes=tensor.stored if layer.nbytes is None else layer.nbytes,
+        pattern=layer.pattern or (scheme.pattern if pruned else None),
+        density=descriptor.density if pruned else layer.density,
         why=layer.why or (f"the same bytes as {descriptor.tied}" if descriptor.tied else None),
     )
 

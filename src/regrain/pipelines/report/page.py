@@ -37,8 +37,10 @@ def render(receipt: Mapping[str, object], tensors: Iterable[TensorSize] = (), *,
 
 def _filled(receipt: Receipt, layers: Sequence[Layer], title: str) -> str:
     style, script = _asset("page.css"), "".join(_asset(name) for name in _SCRIPTS)
+    drawn = chart(receipt)
+    by_work = drawn["across"] == "work"
     data = {
-        **chart(receipt),
+        **drawn,
         "layers": columns(layers),
     }
     return Template(_asset("page.html")).substitute(
@@ -48,6 +50,8 @@ def _filled(receipt: Receipt, layers: Sequence[Layer], title: str) -> str:
         script=script,
         heading=heading(receipt, title),
         frontier="" if receipt.frontier else "hidden",
+        frontier_title="Work against loss" if by_work else "Size against loss",
+        frontier_axis="multiply-adds" if by_work else "bits per weight",
         frontier_table=frontier_table(receipt) if receipt.frontier else "",
         judgments=judgments(receipt),
         layers="" if layers else "hidden",
@@ -62,7 +66,12 @@ def _layers_note(layers: Sequence[Layer]) -> Markup:
     shown = len(largest(layers))
     text = f"{shown:,} tensors." if shown == len(layers) else f"The {shown:,} largest of {len(layers):,} tensors."
     damage = any(layer.predicted_loss for layer in layers)
-    return join(text, " Damage is a layer's share of the whole loss, as predicted." if damage else "")
+    pruned = any(layer.kept is not None for layer in layers)
+    return join(
+        text,
+        " Damage is a layer's share of the whole loss, as predicted." if damage else "",
+        " Kept: which weights of a pruned layer stay or go together, and the fraction that stays." if pruned else "",
+    )
 
 
 def _asset(name: str) -> str:

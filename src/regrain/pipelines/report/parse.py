@@ -53,7 +53,18 @@ def parse_receipt(receipt: Mapping[str, object]) -> Receipt:
         command=top.text("command"),
         recipe=top.mapping("recipe"),
         layers=tuple(_layer(fields) for fields in top.parts("layers")),
+        predicted_work=_predicted(top.rows("predicted_work")),
+        work=_pair(top.part("work"), "original", "artifact"),
+        minimized=top.part("objective").text("minimized"),
+        selector=top.text("selector"),
+        slim=_pair(top.part("slim"), "channels", "weights"),
     )
+
+
+def _pair(fields: Fields, first: str, second: str) -> tuple[int, int] | None:
+    """Two whole numbers, if both are there."""
+    one, other = fields.count(first), fields.count(second)
+    return None if one is None or other is None else (one, other)
 
 
 def _sizes(fields: Fields) -> Sizes:
@@ -77,6 +88,7 @@ def _limits(fields: Fields) -> Limits:
         fields.count("max_bytes"),
         fields.number("bits"),
         fields.number("confidence"),
+        fields.number("max_work"),
     )
 
 
@@ -124,7 +136,7 @@ def _metric(fields: Fields) -> Metric:
 
 def _predicted(rows: list[tuple[float, ...]]) -> tuple[tuple[float, float], ...]:
     if any(len(row) != 2 for row in rows):
-        raise CorruptArtifactError("receipt.predicted_frontier must have pairs of bits per weight and loss")
+        raise CorruptArtifactError("receipt.predicted_frontier must have pairs of a size and a loss")
     return tuple((row[0], row[1]) for row in rows)
 
 
@@ -140,11 +152,12 @@ def _point(fields: Fields) -> Point:
         {name: {key: value for key, value in of.items() if value is not None} for name, of in numbers.items()},
         fields.flag("feasible"),
         fields.flag("chosen"),
+        fields.count("work"),
     )
 
 
 def _layer(fields: Fields) -> Layer:
-    name = fields.text("name")
+    name, pattern = fields.text("name"), fields.part("pruning").text("pattern")
     if name is None:
         raise CorruptArtifactError("receipt.layers must have a name each")
     return Layer(
@@ -163,6 +176,8 @@ def _layer(fields: Fields) -> Layer:
         fields.text("why"),
         fields.named_numbers("statistics"),
         _histogram(fields.part("histogram")),
+        pattern,
+        None if pattern is None else fields.number("density"),
     )
 
 

@@ -33,6 +33,7 @@ class Limits:
     max_bytes: int | None
     bits: float | None
     confidence: float | None
+    max_work: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Point:
     metrics: Mapping[str, Mapping[str, float]]
     feasible: bool
     chosen: bool
+    work: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,9 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One tensor. `predicted_loss` is its share of D; `cell` is the granularity as rows x columns of weights."""
+    """One tensor. `predicted_loss` is its share of D; `cell` is the granularity as rows x columns of weights. Of a
+    pruned one, `pattern` says which weights are kept or dropped together, and `density` which fraction is kept.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -148,12 +152,22 @@ class Layer:
     why: str | None = None
     statistics: Mapping[str, float] | None = None
     histogram: Histogram | None = None
+    pattern: str | None = None
+    density: float | None = None
+
+    @property
+    def kept(self) -> str | None:
+        """Pattern and density: `16x1 · 0.70`; None unless it is pruned."""
+        if self.pattern is None or self.density is None:
+            return None
+        return f"{self.pattern.removeprefix('block:')} \N{MIDDLE DOT} {self.density:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """All of it. `recipe` is shown and handed on as it is; `predicted` pairs bits per weight with loss; `guard` is the
-    least fidelity that holds where the budget names none.
+    least fidelity that holds where the budget names none. `work` are multiply-adds of an example before and after,
+    `minimized` is what was made small, and `slim` how many channels were removed and how many weights are left.
     """
 
     mode: str | None
@@ -180,6 +194,16 @@ class Receipt:
     command: str | None
     recipe: Mapping[str, object]
     layers: tuple[Layer, ...]
+    predicted_work: tuple[tuple[float, float], ...] = ()
+    work: tuple[int, int] | None = None
+    minimized: str | None = None
+    selector: str | None = None
+    slim: tuple[int, int] | None = None
+
+    @property
+    def spared(self) -> tuple[int, int] | None:
+        """Multiply-adds before and after, if anything was pruned."""
+        return self.work if any(layer.pattern is not None for layer in self.layers) else None
 
     @property
     def accepted(self) -> Judgment | None:

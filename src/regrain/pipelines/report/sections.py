@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from regrain.pipelines.report.markup import Markup, join, pretty_json, section, tag
-from regrain.pipelines.report.numbers import NONE, bits, megabytes, percent, seconds, significant
+from regrain.pipelines.report.numbers import NONE, bits, count, megabytes, percent, seconds, significant
 from regrain.pipelines.report.receipt import Point, Receipt
 from regrain.pipelines.report.verdict import figures, verdict
 
@@ -28,8 +28,19 @@ def frontier_table(receipt: Receipt) -> Markup:
     """The points of the chart as a table, for those who would rather read it."""
     points, loss = receipt.frontier, "KL" if receipt.kind == "logits" else "D"
     names = sorted({name for point in points for name in point.metrics})
-    head = ["point", "bits per weight", "size", f"{loss} predicted", loss, *(f"drop of {name}" for name in names), ""]
-    rows = [_point_row(point, names) for point in points]
+    worked = receipt.spared is not None and any(point.work is not None for point in points)
+    work = ["multiply-adds"] if worked else []
+    head = [
+        "point",
+        "bits per weight",
+        "size",
+        *work,
+        f"{loss} predicted",
+        loss,
+        *(f"drop of {name}" for name in names),
+        "",
+    ]
+    rows = [_point_row(point, names, receipt.work if worked else None) for point in points]
     columns = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head)))
     caption = tag("summary", f"The {len(points)} points as a table" if len(points) != 1 else "The point as a table")
     return tag(
@@ -56,6 +67,11 @@ def repeat(receipt: Receipt) -> Markup:
         "model, SHA-256": receipt.model_sha256,
         "task": receipt.task,
         "task, SHA-256": receipt.task_sha256,
+        "minimized": receipt.minimized,
+        "selector": receipt.selector,
+        "removed": None
+        if receipt.slim is None
+        else f"{count(receipt.slim[0])} channels; {count(receipt.slim[1])} weights are left",
         "seed": None if receipt.seed is None else str(receipt.seed),
         "measured on": receipt.machine,
         "time taken": None if receipt.seconds is None else seconds(receipt.seconds),
@@ -71,12 +87,13 @@ def repeat(receipt: Receipt) -> Markup:
     return section("repeat", title, command, tag("dl", *pairs, class_="facts"))
 
 
-def _point_row(point: Point, names: list[str]) -> Markup:
+def _point_row(point: Point, names: list[str], work: tuple[int, int] | None) -> Markup:
     drops = [_point_drop(point.metrics.get(name, {})) for name in names]
     state = "chosen" if point.chosen else "within the budget" if point.feasible else "over the budget"
     values = (
         bits(point.bits_per_weight),
         NONE if point.nbytes is None else megabytes(point.nbytes),
+        *([] if work is None else [percent(None if point.work is None else point.work / max(1, work[0]))]),
         significant(point.predicted, 3),
         significant(point.loss, 3),
         *drops,

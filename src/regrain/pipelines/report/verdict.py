@@ -72,6 +72,9 @@ def figures(receipt: Receipt) -> list[Figure]:
         if sizes.original_bits_per_weight is not None:
             note = f"was {bits(sizes.original_bits_per_weight)}, {note}"
         found.append(Figure(bits(sizes.bits_per_weight), "bits per weight", note))
+    if receipt.spared is not None and receipt.spared[0]:
+        before, after = receipt.spared
+        found.append(Figure(percent(after / before), "of the multiply-adds", f"{rough(after)}, was {rough(before)}"))
     found += _quality(receipt)
     if "after_ms" in latency:
         note = f"was {significant(latency['before_ms'], 3)} ms" if "before_ms" in latency else ""
@@ -96,8 +99,13 @@ def _saved(receipt: Receipt) -> str:
 def _why_lossless(receipt: Receipt) -> str:
     if not receipt.judgments:
         return "no recipe that was tried keeps the budget on the search data"
+    failed = next((judgment for judgment in receipt.judgments if judgment.ok is False), None)
+    if failed is None:
+        return "the recipe changes nothing"
     text = "even the safest recipe was not shown to keep the budget on held-out data"
-    why = failure(receipt.judgments[0])
+    if failed is not receipt.judgments[0]:
+        text = "no recipe that changes anything was shown to keep the budget on held-out data"
+    why = failure(failed)
     return f"{text} ({why})" if why else text
 
 

@@ -1,4 +1,4 @@
-// Size against loss: every candidate as a dot, the budget as lines.
+// Size or work against loss: every candidate as a dot, the budget as lines.
 
 const MARGIN = { left: 62, right: 18, top: 22, bottom: 44 };
 const LANE = 26; // height of the lane for zero, below a logarithmic axis
@@ -31,6 +31,12 @@ function lossesOf({ frontier: points, limits, loss }) {
   return losses;
 }
 
+/** What can stand on the horizontal axis. */
+const ACROSS = {
+  bits: { name: "bits per weight", limit: (limit) => `${fixed(limit, 2)} b/w` },
+  work: { name: "multiply-adds, % of the original's", limit: (limit) => `${fixed(limit, 0)} %` },
+};
+
 const BREAK = 64; // width of the part behind the broken axis, where lossless is when it is far away
 
 const isLossless = (point) => point.number === null && point.state !== "written";
@@ -55,23 +61,23 @@ function lossAxis(values, logarithmic, bottom) {
 function sizeAxis(points, limit, width) {
   const [from, to] = [MARGIN.left, width - MARGIN.right];
   const near = points.filter((point) => !isLossless(point));
-  const bits = [...(near.length > 0 ? near : points).map((point) => point.bits), ...(limit === null ? [] : [limit])];
-  const [least, most] = [Math.min(...bits), Math.max(...bits)];
-  const far = points.find((point) => isLossless(point) && point.bits > most + 0.5 * (most - least));
+  const sizes = [...(near.length > 0 ? near : points).map((point) => point.x), ...(limit === null ? [] : [limit])];
+  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  const far = points.find((point) => isLossless(point) && point.x > most + 0.5 * (most - least));
   const end = far === undefined || near.length === 0 ? to : to - BREAK;
   const air = Math.max(0.12 * (most - least), 0.03 * most);
-  const all = end === to ? Math.max(...points.map((point) => point.bits), most) : most;
+  const all = end === to ? Math.max(...points.map((point) => point.x), most) : most;
   const ratio = all / (least || 1);
   const axis = least > 0 && ratio > 3
     ? logAxis(least / ratio ** 0.06, all * ratio ** 0.06, from, end, 2, 8)
     : linearAxis(Math.max(0, least - air), all + air, from, end, width < 500 ? 4 : 7);
   if (end === to) return { ...axis, broken: null };
-  return { ...axis, broken: { at: end, bits: far.bits }, at: (value) => (value > axis.most ? to - BREAK / 2 : axis.at(value)) };
+  return { ...axis, broken: { at: end, x: far.x }, at: (value) => (value > axis.most ? to - BREAK / 2 : axis.at(value)) };
 }
 
 /** The predicted line cut at the ends of the axis. */
 function cut(line, { least, most }) {
-  const sorted = line.filter(([bits, loss]) => bits > 0 && loss > 0).sort((a, b) => a[0] - b[0]);
+  const sorted = line.filter(([size, loss]) => size > 0 && loss > 0).sort((a, b) => a[0] - b[0]);
   const between = ([x0, y0], [x1, y1], at) => [at, y0 * (y1 / y0) ** ((at - x0) / (x1 - x0))];
   return sorted.flatMap((point, index) => {
     const next = sorted[index + 1];
@@ -80,29 +86,29 @@ function cut(line, { least, most }) {
   });
 }
 
-function drawFrontier(svg, width, { frontier, predicted, limits }, loss, logarithmic) {
-  const shown = frontier.filter((point) => loss.value(point) !== null).sort((a, b) => a.bits - b.bits);
+function drawFrontier(svg, width, { across, frontier, predicted, limits }, loss, logarithmic) {
+  const shown = frontier.filter((point) => loss.value(point) !== null).sort((a, b) => a.x - b.x);
   const bottom = svg.clientHeight - MARGIN.bottom;
   const right = width - MARGIN.right;
-  const x = sizeAxis(shown, limits.bits, width);
+  const x = sizeAxis(shown, limits[across], width);
   const line = loss.isFidelity ? cut(predicted, x) : [];
   const heights = shown.flatMap((point) => [loss.value(point), loss.upper(point), line.length > 0 ? null : loss.predicted(point)]);
   const y = lossAxis([...heights, ...line.map(([, value]) => value), loss.limit].filter((value) => value !== null), logarithmic, bottom);
-  const place = ([bits, value]) => `${x.at(bits).toFixed(1)},${y.at(value).toFixed(1)}`;
-  const measured = shown.filter((point) => point.number !== null).map((point) => [point.bits, loss.value(point)]);
+  const place = ([size, value]) => `${x.at(size).toFixed(1)},${y.at(value).toFixed(1)}`;
+  const measured = shown.filter((point) => point.number !== null).map((point) => [point.x, loss.value(point)]);
   const curve = loss.isFidelity ? [line.length > 0 ? line : measured] : []; // drops of metrics are too noisy for one
-  const dots = shown.map((point) => dotOf(point, x.at(point.bits), y.at(loss.value(point)), bottom, loss));
+  const dots = shown.map((point) => dotOf(point, x.at(point.x), y.at(loss.value(point)), bottom, loss));
   svg.replaceChildren(
-    ...gridOf(x, y, bottom, right, loss),
+    ...gridOf(x, y, bottom, right, loss, ACROSS[across].name),
     ...curve.map((points) => shape("polyline", { points: points.map(place).join(" "), class: points === line ? "prediction" : "path" })),
-    ...budgetOf(x, y, bottom, right, limits, loss),
-    ...shown.flatMap((point) => extrasOf(point, x.at(point.bits), y, loss, line.length > 0)),
+    ...budgetOf(x, y, bottom, right, limits[across], loss, ACROSS[across].limit),
+    ...shown.flatMap((point) => extrasOf(point, x.at(point.x), y, loss, line.length > 0)),
     ...dots,
   );
   rove(svg, dots);
 }
 
-function gridOf(x, y, bottom, right, loss) {
+function gridOf(x, y, bottom, right, loss, name) {
   const across = y.ticks.flatMap((tick) => [
     shape("line", { x1: MARGIN.left, x2: right, y1: y.at(tick), y2: y.at(tick), class: "grid" }),
     shape("text", { x: MARGIN.left - 8, y: y.at(tick) + 4, "text-anchor": "end" }, loss.format(tick)),
@@ -118,16 +124,16 @@ function gridOf(x, y, bottom, right, loss) {
   const broken = x.broken === null ? [] : [
     shape("path", { d: `M${x.broken.at} ${MARGIN.top}V${bottom}`, class: "grid" }),
     shape("path", { d: `M${x.broken.at - 5} ${bottom + 6}l6 -12m4 0l-6 12`, class: "break" }),
-    shape("text", { x: right - BREAK / 2, y: bottom + 18, "text-anchor": "middle" }, fixed(x.broken.bits, 1)),
+    shape("text", { x: right - BREAK / 2, y: bottom + 18, "text-anchor": "middle" }, fixed(x.broken.x, 1)),
   ];
   const names = [
-    shape("text", { x: right, y: bottom + 36, "text-anchor": "end" }, "bits per weight"),
+    shape("text", { x: right, y: bottom + 36, "text-anchor": "end" }, name),
     shape("text", { x: 2, y: 12 }, loss.name),
   ];
   return [...upright, ...across, ...lane, ...broken, ...names];
 }
 
-function budgetOf(x, y, bottom, right, limits, loss) {
+function budgetOf(x, y, bottom, right, limit, loss, text) {
   const lines = [];
   if (loss.limit !== null) {
     const at = y.at(loss.limit);
@@ -136,11 +142,11 @@ function budgetOf(x, y, bottom, right, limits, loss) {
       shape("text", { x: right, y: at - 6, "text-anchor": "end", class: "budget-text" }, `budget ${loss.format(loss.limit)}`),
     );
   }
-  if (limits.bits !== null) {
-    const at = x.at(limits.bits);
+  if (limit !== null) {
+    const at = x.at(limit);
     lines.push(
       shape("line", { x1: at, x2: at, y1: MARGIN.top, y2: bottom, class: "budget" }),
-      shape("text", { x: at + 6, y: MARGIN.top + 12, class: "budget-text" }, `${fixed(limits.bits, 2)} b/w`),
+      shape("text", { x: at + 6, y: MARGIN.top + 12, class: "budget-text" }, text(limit)),
     );
   }
   return lines;
@@ -179,6 +185,7 @@ function linesOf(point, loss) {
   const [upper, predicted] = [loss.upper(point), loss.predicted(point)];
   return [
     `${fixed(point.bits, 2)} bits per weight${point.bytes === null ? "" : `, ${megabytes(point.bytes)} MB`}`,
+    ...(point.work === null ? [] : [`${fixed(point.work, 1)} % of the multiply-adds`]),
     `${loss.name} ${loss.format(loss.value(point))}`,
     ...(upper === null ? [] : [`at most ${loss.format(upper)}`]),
     ...(predicted === null ? [] : [`predicted ${loss.format(predicted)}`]),
@@ -205,6 +212,7 @@ function legendOf(loss, points, predicted) {
 }
 
 function setUpFrontier(data) {
+  for (const point of data.frontier) point.x = point[data.across];
   const losses = lossesOf(data);
   const [svg, choice, logarithmic] = [byId("frontier-chart"), byId("frontier-loss"), byId("frontier-log")];
   if (losses.length === 0) {

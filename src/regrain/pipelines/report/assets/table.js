@@ -8,6 +8,7 @@ const COLUMNS = [
   { key: "name", title: "layer" },
   { key: "shapeText", title: "shape", wide: true, by: "weights" },
   { key: "granularity", title: "granularity", wide: true },
+  { key: "kept", title: "kept", by: "density" },
   { key: "bits", title: "bits", text: (layer) => fixed(layer.bits, 2) },
   { key: "bytes", title: "MB", text: (layer) => megabytes(layer.bytes), bar: true },
   { key: "damage", title: "damage %", text: (layer) => inPercent(layer.damageShare), bar: true },
@@ -33,7 +34,7 @@ function layersOf(columns) {
   const measured = [...new Set([...known, ...Object.keys(columns.statistics)])];
   return columns.name.map((name, index) => {
     const layer = { index, name };
-    for (const key of ["shape", "kind", "weights", "granularity", "cell", "scheme", "step", "bits", "bytes", "damage"]) {
+    for (const key of ["shape", "kind", "weights", "granularity", "cell", "scheme", "kept", "density", "step", "bits", "bytes", "damage"]) {
       layer[key] = columns[key][index];
     }
     layer.why = columns.why[index];
@@ -66,6 +67,7 @@ function detailsOf(layer) {
     ["granularity", layer.granularity],
     ["cell", layer.cell.length > 0 ? layer.cell.join("×") : null],
     ["scheme", layer.scheme],
+    ["kept", layer.kept],
     ["step", layer.step === null ? null : significant(layer.step)],
     ["weights", layer.weights === null ? null : whole(layer.weights)],
     ["bytes", layer.bytes === null ? null : whole(layer.bytes)],

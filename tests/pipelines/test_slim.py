@@ -1,0 +1,199 @@
+"""Slim models: smaller files, which do what the pruned ones do."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import regrain
+import regrain.torch
+from regrain.core.pattern import Pattern, Pruning
+from regrain.core.recipe import Cell, LayerPlan, Method, Recipe
+from regrain.models.slim import fit
+from regrain.models.task import task_from
+from regrain.pipelines.slim import Channels, cut_of, read_channels
+
+
+def mlp():
+    torch.manual_seed(0)
+    linear, relu = torch.nn.Linear, torch.nn.ReLU
+    return torch.nn.Sequential(linear(12, 24), relu(), linear(24, 16), relu(), linear(16, 4))
+
+
+def convolutions():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 12, 3, bias=False),
+        torch.nn.BatchNorm2d(12),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(12, 8, 3, padding=1),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 4),
+    )
+    with torch.no_grad():
+        model.train()(torch.randn(64, 1, 6, 6))
+        for module in model:
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 2.0)
+                module.bias.normal_()
+    return model
+
+
+SHAPES = {mlp: (12,), convolutions: (1, 6, 6)}
+CHAINS = {mlp: (("0.weight", "2.weight"), ("2.weight", "4.weight")), convolutions: (("0.weight", "3.weight"),)}
+
+
+def inputs_of(make):
+    def inputs(split):
+        seed = ("calibration", "search", "held_out").index(split)
+        return torch.randn(160, *SHAPES[make], generator=torch.Generator().manual_seed(seed)).split(80)
+
+    return inputs
+
+
+def recipe_of(make, cell=None):
+    """Columns of each user are pruned, and rows of its maker with them; all are quantized if there is a cell."""
+    maker, user = CHAINS[make][0]
+    how = {user: Pruning(Pattern("column"), 0.5), maker: Pruning(Pattern("row"), follows=user)}
+    plans = [
+        LayerPlan(name, Method.PRUNE, pruning=pruning)
+        if cell is None
+        else LayerPlan(name, Method.QUANTIZE, Cell(cell), 2.0**-7, pruning=pruning)
+        for name, pruning in how.items()
+    ]
+    return Recipe(tuple(plans))
+
+
+@pytest.fixture(params=[mlp, convolutions], ids=lambda make: make.__name__)
+def made(request, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(request.param().state_dict(), path)
+    return request.param, path
+
+
+def compressed(made, out, **options):
+    make, path = made
+    task = task_from(make, inputs_of(make), lambda model, batch: model(batch), kind="logits")
+    return regrain.compress(path, path.with_name(out), task=task, threads=1, **options)
+
+
+def outputs(make, model):
+    with torch.no_grad():
+        return torch.cat([model.eval()(batch) for batch in inputs_of(make)("held_out")])
+
+
+def close(one, other):
+    return float((one - other).abs().max()) <= 1e-5 * float(other.abs().max())
+
+
+def masked(make, artifact):
+    model = make()
+    regrain.torch.load_model(model, artifact)
+    return model
+
+
+def test_chains_lose_rows_and_columns(tmp_path):
+    made = mlp, tmp_path / "model.safetensors"
+    save_file(mlp().state_dict(), made[1])
+    how = dict.fromkeys(("0.weight", "2.weight", "4.weight"), Pruning(Pattern("column"), 0.5))
+    exact = [LayerPlan(name, Method.PRUNE, pruning=pruning) for name, pruning in how.items()]
+    rounded = [LayerPlan(plan.name, Method.QUANTIZE, Cell("row"), 2.0**-7, pruning=plan.pruning) for plan in exact]
+    for plans in (exact, rounded):
+        found = compressed(made, "slim.safetensors", recipe=Recipe(tuple(plans)), slim=True, force=True)
+        state, model = regrain.torch.load_file(found.path), mlp()
+        assert [tuple(state[name].shape) for name in how] == [(12, 12), (8, 12), (4, 8)]
+        fit(model, state)
+        whole = compressed(made, "whole.safetensors", recipe=Recipe(tuple(plans)), force=True)
+        assert close(outputs(mlp, model), outputs(mlp, masked(mlp, whole.path)))
+        kept = {one.descriptor.name: one.descriptor.density for one in found.artifact.tensors}
+        assert (kept["0.weight"], kept["2.weight"]) == (0.5, None)
+
+
+@pytest.mark.parametrize("cell", [None, "tensor", "row", "column"])
+def test_a_slim_model_does_what_the_pruned_one_does(made, cell):
+    make, path = made
+    whole = compressed(made, "whole.safetensors", recipe=recipe_of(make, cell))
+    wanted = outputs(make, masked(make, whole.path))
+    small = path.with_name("small.safetensors")
+    restored = regrain.restore(whole.path, small, slim=True)
+    state = load_file(small)
+    model = make()
+    fit(model, state)
+    maker, user = CHAINS[make][0]
+    assert len(state[maker]) == state[user].shape[1] == make().state_dict()[user].shape[1] // 2
+    assert close(outputs(make, model), wanted)
+    assert restored.nbytes == small.stat().st_size < path.stat().st_size and not restored.lossless
+
+    slim = compressed(made, "slim.safetensors", recipe=recipe_of(make, cell), slim=True)
+    assert slim.receipt["slim"]["channels"] == len(make().state_dict()[maker]) // 2
+    assert slim.receipt["slim"]["weights"] == slim.artifact.weights
+    model, state = make(), regrain.torch.load_file(slim.path)
+    fit(model, state)
+    assert close(outputs(make, model), wanted)
+    assert regrain.verify(slim.path).tensors == len(state)
+    measured = [one.receipt["judgement"][-1]["fidelity"]["kl"] for one in (whole, slim)]
+    assert math.isclose(*measured, rel_tol=1e-4, abs_tol=1e-9)
+    assert " --slim" in slim.receipt["command"] and " --slim" not in whole.receipt["command"]
+
+
+def test_the_search_finds_channels_to_remove(made):
+    make, _ = made
+    found = compressed(
+        made, "slim.safetensors", min_fidelity=0.0, max_work=0.6, objective="work", patterns=["column"], slim=True
+    )
+    assert found.receipt["work"]["artifact"] <= 0.6 * found.receipt["work"]["original"]
+    model = make()
+    fit(model, regrain.torch.load_file(found.path))
+    assert outputs(make, model).shape == (160, 4)
+    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in make().parameters())
+
+
+def test_nothing_to_remove_is_said(made):
+    path = made[1]
+    whole = compressed(made, "whole.safetensors", bits=80)
+    with pytest.raises(regrain.UnsupportedArtifactError, match="must have channels to remove"):
+        regrain.restore(whole.path, path.with_name("small.safetensors"), slim=True)
+    assert not path.with_name("small.safetensors").exists()
+    assert any("nothing is slim" in note for note in compressed(made, "b.safetensors", bits=80, slim=True).notes)
+
+
+def test_options_that_slim_models_cannot_have(made):
+    for wrong, words in (
+        ({"cells": ["group:4"]}, "cells must be"),
+        ({"patterns": ["fine"]}, "patterns must have column"),
+    ):
+        with pytest.raises(regrain.BudgetError, match=words):
+            compressed(made, "a.safetensors", bits=9, slim=True, **wrong)
+
+
+@pytest.mark.parametrize("told", ["x", [1], [{"user": 1, "makers": [], "vectors": []}], [{"user": "a", "makers": [1]}]])
+def test_hostile_channels(told):
+    with pytest.raises(regrain.CorruptArtifactError, match="channels"):
+        read_channels([{"channels": told}])
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [
+        Channels("absent", ("a",), ()),
+        Channels("vector", ("a",), ()),
+        Channels("a", ("absent",), ()),
+        Channels("a", ("vector",), ()),
+        Channels("a", ("b",), ("vector",)),
+        Channels("a", ("b", "b"), ()),
+    ],
+)
+def test_channels_that_do_not_fit(channels):
+    tensors = {"a": np.ones((2, 4)), "b": np.ones((4, 3)), "vector": np.ones(5)}
+    with pytest.raises(regrain.CorruptArtifactError):
+        cut_of([channels], tensors.get)
+
+
+def test_one_channel_is_left():
+    cut = cut_of([Channels("a", ("b",), ("absent",))], {"a": np.zeros((2, 4)), "b": np.ones((4, 3))}.get)
+    assert (cut.columns["a"].tolist(), cut.rows["b"].tolist(), cut.shape("a", (2, 4, 3))) == ([0], [0], (2, 1, 3))
