@@ -1,0 +1,188 @@
+"""What an accuracy monitor did, as one self-contained page: metrics with their thresholds, and layers over time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regrain.artifact.output import output_file
+from regrain.core.errors import TrainingError
+from regrain.pipelines.report.markup import Markup, escape, join, section, tag
+
+if TYPE_CHECKING:
+    from regrain.training.log import LayerState, Record
+
+WIDTH, HEIGHT = 900, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 32
+_ROW = 18  # pixels of a layer
+_NAMES = 240  # pixels for layers' names
+_MARKS = {"fine": "·", "medium": "▪", "coarse": "■"}
+
+STYLE = """
+:root { color-scheme: light dark; --ink: light-dark(#17191e, #eceef2); --soft: light-dark(#555b67, #a7adba);
+  --line: light-dark(#dcdad4, #343840); --page: light-dark(#ffffff, #1c1e22); --mark: light-dark(#0b6a63, #6fd6c9);
+  --bad: light-dark(#a82012, #ff9d8f); font: 15px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
+body { margin: 0 auto; max-width: 1000px; padding: 16px; background: var(--page); color: var(--ink); }
+svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: var(--soft); }
+.metric { fill: none; stroke: var(--mark); stroke-width: 2; }
+.limit { stroke: var(--bad); stroke-dasharray: 5 4; } circle { fill: var(--mark); }
+circle.below { fill: var(--bad); } .cell { fill: var(--mark); } .on { fill: var(--ink); }
+table { border-collapse: collapse; } td, th { text-align: left; padding: 2px 12px 2px 0; vertical-align: top; }
+td { border-top: 1px solid var(--line); } div { overflow-x: auto; }
+"""
+
+
+def training_report(
+    log: str | os.PathLike[str] | Sequence[Record], out: str | os.PathLike[str], *, force: bool = False
+) -> Path:
+    """Write the page of a monitor's log, its file or its records, to the HTML file `out`.
+
+    Raises TrainingError for a log without evaluations or one that isn't a log, OSError where it can't be read,
+    OutputExistsError unless `force` is set, OutputError if writing fails.
+    """
+    if isinstance(log, str | os.PathLike):
+        from regrain.training.log import read_log
+
+        log = read_log(log)
+    page = render(log).encode("utf-8")
+    with output_file(Path(out), force=force) as sink:
+        sink.write(page)
+    return Path(out)
+
+
+def render(records: Sequence[Record]) -> str:
+    """The page. The same records give the same text. Raises TrainingError where there are none."""
+    if not records:
+        raise TrainingError("log must have an evaluation or more: train longer than one interval of the schedule")
+    last = records[-1]
+    said = f"{len(records)} evaluations, {last.step} steps: {last.bits:.2f} bits a weight, {last.density:.0%} kept"
+    names = list(last.metrics)
+    body = join(
+        tag("h1", "Compression while training"),
+        tag("p", said),
+        *(section(f"metric-{number}", name, _metric(records, name)) for number, name in enumerate(names)),
+        section("bits", "Bits a weight of each layer", _layers(records, "bits")),
+        section("density", "What is kept of each layer", _layers(records, "density")),
+        section("changes", "Changes", _changes(records)),
+    )
+    head = Markup(
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>Compression while training</title><style>{STYLE}</style>"
+    )
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _metric(records: Sequence[Record], name: str) -> Markup:
+    """The metric over the steps, with its threshold and baseline."""
+    values = [record.metrics[name] for record in records]
+    limits = [record.thresholds[name] for record in records]
+    low, high = min(values + limits), max(values + limits)
+    room = (high - low) * 0.08 or abs(high) * 0.01 or 1.0
+    low, high = low - room, high + room
+
+    def y(value: float) -> float:
+        return _TOP + (high - value) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+
+    x = _across(records, _LEFT)
+    points = [(x(record.step), y(value)) for record, value in zip(records, values, strict=True)]
+    limit = " ".join(f"{x(record.step):.1f},{y(value):.1f}" for record, value in zip(records, limits, strict=True))
+    dots = [
+        tag("circle", tag("title", f"step {record.step}: {value:.6g}, {record.state}"), cx=f"{px:.1f}", cy=f"{py:.1f}",
+            r="3.5", class_=record.state)
+        for record, value, (px, py) in zip(records, values, points, strict=True)
+    ]  # fmt: skip
+    shape = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
+    scale = [_text(4, y(value) + 4, f"{value:.4g}") for value in (low + room, high - room)]
+    return _svg(
+        HEIGHT,
+        f"{name} over steps, with its threshold",
+        tag("polyline", points=limit, class_="metric limit"),
+        tag("polyline", points=shape, class_="metric"),
+        *dots,
+        *scale,
+        _text(_LEFT, y(limits[-1]) - 5, f"threshold {limits[-1]:.6g}"),
+        _steps(records, _LEFT, HEIGHT - 10),
+    )
+
+
+def _layers(records: Sequence[Record], what: str) -> Markup:
+    """A row a layer, a column an evaluation: the darker, the more is kept; signs are units of pruning or steps."""
+    names = [layer.name for layer in records[-1].layers]
+    states = [{layer.name: layer for layer in record.layers} for record in records]
+    most = max((_value(layer, what) for state in states for layer in state.values()), default=0.0) or 1.0
+    width = (WIDTH - _NAMES - _RIGHT) / len(records)
+    parts: list[Markup] = []
+    for row, name in enumerate(names):
+        top = _TOP + row * _ROW
+        parts.append(_text(0, top + 12, name if len(name) <= 38 else f"…{name[-37:]}"))
+        for column, (record, state) in enumerate(zip(records, states, strict=True)):
+            if name in state:
+                parts.append(_cell(record, state[name], what, most, _NAMES + column * width, top, width))
+    height = _TOP + len(names) * _ROW + _BOTTOM
+    legend = ", ".join(f"{sign} {unit}" for unit, sign in _MARKS.items())
+    return join(
+        tag("p", f"Darker is more, up to {most:.3g}. Units: {legend}."),
+        _svg(height, f"{what} of each layer over steps", *parts, _steps(records, _NAMES, height - 10)),
+    )
+
+
+def _cell(record: Record, layer: LayerState, what: str, most: float, left: float, top: int, width: float) -> Markup:
+    value = _value(layer, what)
+    title = (
+        f"{layer.name}, step {record.step}: {layer.scheme}, {layer.bits:.2f} bits a weight, {layer.density:.0%} kept"
+    )
+    box = tag(
+        "rect",
+        tag("title", title),
+        x=f"{left:.1f}",
+        y=str(top),
+        width=f"{max(width - 1, 0.5):.1f}",
+        height=str(_ROW - 2),
+        fill_opacity=f"{0.08 + 0.72 * min(value / most, 1.0):.3f}",
+        class_="cell",
+    )
+    sign = _text(left + width / 2 - 3, top + 12, _MARKS[layer.granularity], class_="on") if width >= 9 else Markup("")
+    return join(box, sign)
+
+
+def _value(layer: LayerState, what: str) -> float:
+    return layer.bits if what == "bits" else layer.density
+
+
+def _changes(records: Sequence[Record]) -> Markup:
+    head = tag("tr", *(tag("th", name, scope="col") for name in ("step", "layer", "", "from", "to", "why")))
+    rows = [
+        tag("tr", *(tag("td", str(text)) for text in (record.step, change.name, change.direction, change.before,
+                                                      change.after, change.why)))
+        for record in records
+        for change in record.changes
+    ]  # fmt: skip
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *rows))) if rows else tag("p", "None.")
+
+
+def _across(records: Sequence[Record], left: float) -> Callable[[int], float]:
+    """From a step to a horizontal place."""
+    first, last = records[0].step, records[-1].step
+
+    def place(step: int) -> float:
+        return left + (step - first) / max(last - first, 1) * (WIDTH - _RIGHT - left)
+
+    return place
+
+
+def _steps(records: Sequence[Record], left: float, y: float) -> Markup:
+    return join(
+        _text(left, y, f"step {records[0].step}"),
+        _text(WIDTH - _RIGHT, y, f"step {records[-1].step}", text_anchor="end"),
+    )
+
+
+def _text(x: float, y: float, text: str, **attributes: str) -> Markup:
+    return tag("text", escape(text), x=f"{x:.1f}", y=f"{y:.1f}", **attributes)
+
+
+def _svg(height: float, label: str, *parts: Markup) -> Markup:
+    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height:.0f}", role="img", aria_label=label)
