@@ -1,4 +1,4 @@
-"""Word similarity alone, as people judge it. Several hundred pairs resolve about 1 %: see the README."""
+"""Word similarity alone, as people judge it. Its pairs hardly resolve 1 %: see the README."""
 
 from __future__ import annotations
 
