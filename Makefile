@@ -16,10 +16,10 @@ CHECKED := src tests tools examples $(wildcard benchmarks)
 IMAGES := /usr/share/datasets/fashion-mnist
 
 .NOTPARALLEL:
-.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted browser bench bench-lossy stub clean
+.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted browser bench bench-lossy bench-pruning bench-training stub clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 demo: $(VENV)/.demo $(VENV)/.built ## compress, verify and restore a real model, and show what it gained
 	$(BIN)/regrain demo $(DEMO)
@@ -62,6 +62,16 @@ bench: $(VENV)/.bench $(VENV)/.built ## size and speed beside peers, on this mac
 
 bench-lossy: $(VENV)/.lossy $(VENV)/.built $(IMAGES) ## budgets, frontiers and lossy peers, scored on data no run saw: hours
 	$(BIN)/python benchmarks/lossy/honored.py
+
+bench-pruning: $(VENV)/.lossy $(VENV)/.built $(IMAGES) ## work removed, beside pruning tools: half an hour
+	$(BIN)/python benchmarks/pruning/measure.py --resume
+	$(BIN)/python benchmarks/pruning/recipes.py build/recipes
+	$(BIN)/python benchmarks/pruning/measure.py --recipes build/recipes
+	$(BIN)/python benchmarks/pruning/tables.py
+
+bench-training: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## training with callbacks: time, work and bytes
+	$(BIN)/python -P benchmarks/training.py time
+	$(BIN)/python -P benchmarks/training.py goals
 
 stub: $(VENV)/.dev $(VENV)/.built ## write the type stub of the compiled module anew
 	$(BIN)/python -m nanobind.stubgen -q -m regrain._native -o src/regrain/_native.pyi
