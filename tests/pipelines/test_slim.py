@@ -136,6 +136,9 @@ def test_a_slim_model_does_what_the_pruned_one_does(made, cell):
     fit(model, state)
     assert close(outputs(make, model), wanted)
     assert regrain.verify(slim.path).tensors == len(state)
+    task = task_from(make, inputs_of(make), lambda model, batch: model(batch), kind="logits")
+    evaluated = regrain.evaluate(slim.path, task=task, against=path, threads=1).fidelity
+    assert math.isclose(evaluated.value, slim.receipt["judgement"][-1]["fidelity"]["kl"], rel_tol=1e-3, abs_tol=1e-7)
     measured = [one.receipt["judgement"][-1]["fidelity"]["kl"] for one in (whole, slim)]
     assert math.isclose(*measured, rel_tol=1e-4, abs_tol=1e-9)
     assert " --slim" in slim.receipt["command"] and " --slim" not in whole.receipt["command"]

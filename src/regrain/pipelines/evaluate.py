@@ -15,6 +15,7 @@ from regrain.core.errors import TaskError
 from regrain.core.scores import Scores
 from regrain.models import open_any
 from regrain.models.network import Network
+from regrain.models.slim import fit
 from regrain.models.task import Metric, Task
 from regrain.models.task_file import load_task
 from regrain.planning.evaluate import Evaluator
@@ -74,12 +75,12 @@ def evaluate(
         raise TaskError(f"{job} must have evaluate() to evaluate a model alone: compare it with another (--against)")
     network = Network(job.model())
     if against is None:
-        _load(network, model, count)
+        network = _load(network, model, count)
         return Evaluation(Path(model), job.name, split, _values(job.scores(network.model, split)))
-    _load(network, against, count)
+    network = _load(network, against, count)
     with TemporaryDirectory(prefix="regrain-") as folder:  # for outputs that are too large for memory
         evaluator = Evaluator(network, job, split, Store(Path(folder)))
-        _load(network, model, count)
+        evaluator.network = _load(network, model, count)
         measured = evaluator.measured(evaluator.raw(), confidence)
     metrics = {name: drop.after for name, drop in measured.drops.items()}
     return Evaluation(
@@ -87,8 +88,15 @@ def evaluate(
     )
 
 
-def _load(network: Network, model: str | os.PathLike[str], threads: int) -> None:
-    load_weights(network, [open_any(path, threads) for path in find_layout(model).paths()])
+def _load(network: Network, model: str | os.PathLike[str], threads: int) -> Network:
+    """The network with a model's weights; made smaller first where the model is a slim one."""
+    sources = [open_any(path, threads) for path in find_layout(model).paths()]
+    shapes = {name: entry.shape for source in sources for name, entry in source.header.entries.items()}
+    if any(place.shape != shapes.get(name, place.shape) for name, place in network.places.items()):
+        fit(network.model, shapes)
+        network = Network(network.model)
+    load_weights(network, sources)
+    return network
 
 
 def _values(scores: Mapping[str, Metric]) -> dict[str, float]:
