@@ -21,6 +21,7 @@ from regrain.planning.solve import Objective
 REMOVED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 DENSITIES = (0.7, 0.5)
 COARSE = (Pattern("block:16x1"), Pattern("column"))
+CHANNELS = (Pattern("column"),)
 FINE = (Pattern("fine"),)
 
 
@@ -33,23 +34,24 @@ def main() -> None:
         name = subject.task.parent.name
         target = args.folder / name
         target.mkdir(parents=True, exist_ok=True)
-        for patterns in (COARSE, FINE):
+        for patterns in (COARSE, CHANNELS, FINE):
             options = Options(
                 work=args.folder / "work" / name, threads=args.threads, objective=Objective.WORK, patterns=patterns
             )
             session = prepare(models.path(name), subject.task, options, Listener())
-            recipes = _planned(session) if patterns is COARSE else [*_fine(session), *_uniform(session)]
+            kind = {COARSE: "structured", CHANNELS: "channels"}.get(patterns)
+            recipes = _planned(session, kind) if kind is not None else [*_fine(session), *_uniform(session)]
             for stem, plans in recipes:
                 recipe = Recipe(tuple(plans.values()), session.model_sha256)
                 (target / f"{stem}.json").write_text(recipe.text())
                 print(target / f"{stem}.json", flush=True)
 
 
-def _planned(session: Session) -> Iterator[tuple[str, dict[str, LayerPlan]]]:
-    """The least predicted loss for so much less work: channels and 16 x 1 blocks."""
+def _planned(session: Session, kind: str) -> Iterator[tuple[str, dict[str, LayerPlan]]]:
+    """The least predicted loss for so much less work: by channels, alone or with 16 x 1 blocks."""
     for removed in REMOVED:
         solution = session.solver.for_work((1.0 - removed) * session.evidence.work)
-        yield f"structured, {removed:.0%} removed", {plan.name: plan for plan in solution.plans}
+        yield f"{kind}, {removed:.0%} removed", {plan.name: plan for plan in solution.plans}
 
 
 def _fine(session: Session) -> Iterator[tuple[str, dict[str, LayerPlan]]]:

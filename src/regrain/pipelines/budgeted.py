@@ -260,7 +260,7 @@ def _judge(
     listener.step("judging on held-out data", 0, len(sequence))
     store = Store(session.store.folder / f"held-{digest[:16]}")
     evaluator = Evaluator(session.network, session.task, "held_out", store)
-    candidate = Candidate(session.evidence, evaluator, evaluator.store, session.threads)
+    candidate = Candidate(session.evidence, evaluator, evaluator.store, session.threads, session.candidate.prunings)
     # A fidelity of 0 alone is what a recipe without limits has: anything goes, though KL may be above 1.
     free = recipe is not None and budget.min_fidelity == 0.0 and budget.max_drop is budget.max_drop_abs is None
     limited = budget.limits_quality and not free

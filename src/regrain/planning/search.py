@@ -76,16 +76,24 @@ class Evaluated(NamedTuple):
 class Candidate:
     """Builds recipes into the network and takes them out again."""
 
-    def __init__(self, evidence: Evidence, evaluator: Evaluator, store: Store, threads: int) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        evaluator: Evaluator,
+        store: Store,
+        threads: int,
+        prunings: Prunings | None = None,
+    ) -> None:
         self.evidence = evidence
         self.evaluator = evaluator
         self._store = store
         self._threads = threads
-        self._prunings = Prunings(2 * sum(layer.weights.nbytes for layer in evidence.layers.values()))
+        size = sum(layer.weights.nbytes for layer in evidence.layers.values())
+        self.prunings = Prunings(2 * size) if prunings is None else prunings
 
     def build(self, plans: Mapping[str, LayerPlan]) -> dict[str, Built]:
         """Every layer as the plans want it."""
-        return build(self.evidence.layers, plans, self._threads, self._prunings)
+        return build(self.evidence.layers, plans, self._threads, self.prunings)
 
     def size(self, built: Mapping[str, Built]) -> int:
         """Bytes of everything that is stored, the header guessed."""
