@@ -18,7 +18,7 @@ from regrain.core.budget import parse_fraction, parse_size
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({}, "budget must have a limit: a largest drop, a least fidelity or a largest size"),
+        ({}, "budget must have a limit: a largest drop, a least fidelity, a largest size or most work"),
         ({"max_drop": 1}, "max_drop must be a fraction from 0 to below 1, as 0.01 or 1%, not 1"),
         ({"max_drop": -0.1}, "max_drop must be .*, not -0.1"),
         ({"max_drop": math.nan}, "max_drop must be .*, not nan"),
