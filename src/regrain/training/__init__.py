@@ -4,6 +4,7 @@
 Lightning, which are imported with them only.
 """
 
+from regrain.models.slim import multiply_adds
 from regrain.training.judging import Limit
 from regrain.training.log import Change, LayerState, Record, read_log
 from regrain.training.masks import mask_of
@@ -11,7 +12,7 @@ from regrain.training.monitor import AccuracyMonitor
 from regrain.training.passing import Passing
 from regrain.training.schedule import Ramp, Schedule
 from regrain.training.start import starting_recipe
-from regrain.training.work import multiply_adds, prunings_for_work
+from regrain.training.work import prunings_for_work
 
 __all__ = [
     "AccuracyMonitor",

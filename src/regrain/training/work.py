@@ -1,4 +1,4 @@
-"""Multiply-adds of a network, and the prunings that leave a given share of them."""
+"""Prunings that leave a given share of a network's multiply-adds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from regrain.core.errors import TrainingError
 from regrain.core.pattern import Pattern, Pruning
 from regrain.training.gather import gather
 from regrain.training.masks import unit_means
-from regrain.training.weights import as_matrix, weights_of
+from regrain.training.weights import as_matrix
 
 SMALL = 0.02
 """Share of the work below which a layer isn't worth pruning."""
@@ -20,30 +20,6 @@ _HALVINGS = 60
 
 LEAST = 0.1
 """The lowest density of a layer: one that loses more may not learn any more."""
-
-
-def multiply_adds(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
-    """Multiply-adds of each linear and convolutional weight while `run` calls the model, by name."""
-    counts: dict[str, int] = {}
-    handles = []
-    for name, weight in weights_of(model).by_name.items():
-        module = weight.module
-        if weight.owners[0][1] == "weight" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            channels = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-
-            def count(
-                _: nn.Module, __: object, out: Tensor, name: str = name, of: int = weight.tensor.numel() // channels
-            ) -> None:
-                counts[name] = counts.get(name, 0) + out.numel() * of
-
-            handles.append(module.register_forward_hook(count))
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return counts
 
 
 def prunings_for_work(
