@@ -30,7 +30,8 @@ from regrain.models import open_any
 from regrain.models.network import Network
 from regrain.models.task_file import load_task
 from regrain.pipelines.budgeted import compress_within
-from regrain.pipelines.session import Listener, Options, prepare
+from regrain.pipelines.options import Listener, Options
+from regrain.pipelines.session import prepare
 from regrain.planning.evaluate import Evaluator, Measured
 from regrain.planning.evidence import load_weights
 from regrain.planning.search import Candidate, guarded

@@ -16,7 +16,8 @@ from lossy import models
 from subject import SUBJECTS
 
 from regrain.core.pattern import Pattern, Pruning
-from regrain.pipelines.session import Listener, Options, prepare
+from regrain.pipelines.options import Listener, Options
+from regrain.pipelines.session import prepare
 from regrain.planning.layer import Layer
 
 ONE = (0.7,)

@@ -17,7 +17,7 @@ import regrain
 from regrain.accuracy import Budget
 from regrain.core.recipe import parse_recipe
 from regrain.pipelines.budgeted import compress_within
-from regrain.pipelines.session import Options
+from regrain.pipelines.options import Options
 from regrain.torch import load_file
 
 ANYTHING = Budget(bits=64.0)

@@ -15,7 +15,8 @@ from subject import SUBJECTS
 
 from regrain.core.pattern import Pattern, Pruning
 from regrain.core.recipe import LayerPlan, Method, Recipe
-from regrain.pipelines.session import Listener, Options, Session, prepare
+from regrain.pipelines.options import Listener, Options
+from regrain.pipelines.session import Session, prepare
 from regrain.planning.solve import Objective
 
 REMOVED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)

@@ -10,7 +10,7 @@ import pytest
 
 import regrain
 import regrain.numpy
-from regrain.pipelines.session import Listener
+from regrain.pipelines.options import Listener
 
 from .conftest import COMMAND, environment
 from .test_jobs import TASK, tiny, trained  # noqa: F401 - fixtures

@@ -29,7 +29,7 @@ from regrain import (
 from regrain.core.recipe import Cell, LayerPlan, Method, Recipe
 from regrain.models.task import task_from
 from regrain.pipelines.budgeted import BudgetedResult, compress_within
-from regrain.pipelines.session import Options
+from regrain.pipelines.options import Options
 
 SEEDS = {"calibration": 1, "search": 2, "held_out": 3}
 WIDE = 24

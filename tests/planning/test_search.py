@@ -15,7 +15,8 @@ from torch import nn
 from regrain import Budget, Scores, TaskError
 from regrain.core.recipe import LayerPlan
 from regrain.models.task import task_from
-from regrain.pipelines.session import Listener, Options, Session, prepare
+from regrain.pipelines.options import Listener, Options
+from regrain.pipelines.session import Session, prepare
 from regrain.planning.search import GUARD, Search, guarded, plans_digest
 
 SEEDS = {"calibration": 1, "search": 2, "held_out": 3}

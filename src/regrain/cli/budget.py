@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regrain.core.budget import Budget
-    from regrain.pipelines.session import Options
+    from regrain.pipelines.options import Options
     from regrain.planning.selectors import RuleOptions
 
 
@@ -65,7 +65,7 @@ def parse_options(
     slim: bool = False,
 ) -> Options:
     """Options of planning. Raises typer.BadParameter."""
-    from regrain.pipelines.session import options_of
+    from regrain.pipelines.options import options_of
 
     if resume and fresh:
         raise typer.BadParameter("--resume and --fresh must not be given together: one keeps what the other removes")

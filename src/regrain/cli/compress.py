@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from regrain.core.descriptor import WeightDescriptor
     from regrain.core.recipe import Recipe
     from regrain.pipelines.lossless import CompressResult
-    from regrain.pipelines.session import Options
+    from regrain.pipelines.options import Options
 
 EXAMPLE = "Example: regrain compress model.safetensors --task task.py --max-drop 1% -o small.regrain.safetensors"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from regrain.artifact.writer import Progress
     from regrain.core.activity import Activity
     from regrain.core.profile import ModelProfile, TensorProfile
-    from regrain.pipelines.session import Listener
+    from regrain.pipelines.options import Listener
 
 EXAMPLE = "Example: regrain profile model.safetensors --low-entropy 4.5 --max-sparsity 50% --block 4x4"
 

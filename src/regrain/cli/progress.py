@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from regrain.pipelines.session import Listener
+    from regrain.pipelines.options import Listener
     from regrain.planning.search import Point
 
 
@@ -46,7 +46,7 @@ def job_progress(*, quiet: bool = False) -> Iterator[Listener]:
     The estimate is a result, and goes to stdout before the heavy part, unless `quiet`.
     """
     from regrain.cli.output import stdout
-    from regrain.pipelines.session import Listener
+    from regrain.pipelines.options import Listener
 
     def tell(estimate: object) -> None:
         if not quiet:

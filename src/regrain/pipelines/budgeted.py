@@ -29,8 +29,9 @@ from regrain.pipelines.inspect import Inspection, inspect
 from regrain.pipelines.lossless import copy_others, default_output
 from regrain.pipelines.measured import write_measured
 from regrain.pipelines.memory import PeakMemory
+from regrain.pipelines.options import Listener, Options
 from regrain.pipelines.receipt import Judgment, Verdicts, measured_json, receipt_of
-from regrain.pipelines.session import Listener, Options, Session, prepare
+from regrain.pipelines.session import Session, prepare
 from regrain.pipelines.slim import Cut, cut_built, slim_model, slim_source
 from regrain.planning.build import Built
 from regrain.planning.evaluate import Evaluator, Raw

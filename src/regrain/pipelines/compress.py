@@ -17,7 +17,7 @@ from regrain.pipelines.lossless import CompressResult, compress_lossless
 if TYPE_CHECKING:
     from regrain.models.task import Task
     from regrain.pipelines.budgeted import BudgetedResult
-    from regrain.pipelines.session import Listener
+    from regrain.pipelines.options import Listener
     from regrain.planning.selectors import RuleOptions
 
 __all__ = ["CompressResult", "compress", "read_recipe"]
@@ -90,7 +90,7 @@ def compress(
     steps = read_recipe(recipe) if isinstance(recipe, str | os.PathLike) else recipe
     if task is not None:
         from regrain.pipelines.budgeted import compress_within
-        from regrain.pipelines.session import Listener, options_of
+        from regrain.pipelines.options import Listener, options_of
 
         if budget is None and steps is None:
             raise BudgetError("a limit or a recipe must be given with a task: max_drop='1%', for example")

@@ -14,8 +14,9 @@ from regrain.core.recipe import Recipe
 from regrain.models.task import Task
 from regrain.pipelines.budgeted import choose, resolutions
 from regrain.pipelines.limits import budget_of
+from regrain.pipelines.options import Listener, Options, options_of
 from regrain.pipelines.receipt import why
-from regrain.pipelines.session import Listener, Options, Session, options_of, prepare
+from regrain.pipelines.session import Session, prepare
 from regrain.planning.search import Point, Search
 from regrain.planning.selectors import RuleOptions
 from regrain.planning.solve import Objective

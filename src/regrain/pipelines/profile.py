@@ -21,7 +21,7 @@ from regrain.profiling import DEFAULT_BLOCK, profile_tensor
 
 if TYPE_CHECKING:
     from regrain.models.task import Task
-    from regrain.pipelines.session import Listener
+    from regrain.pipelines.options import Listener
     from regrain.planning.layer import Layer
     from regrain.profiling.activations import Inputs
 
@@ -80,7 +80,8 @@ def _activity(
     threads: int | None,
     listener: Listener | None,
 ) -> dict[str, Activity]:
-    from regrain.pipelines.session import Listener, options_of, prepare
+    from regrain.pipelines.options import Listener, options_of
+    from regrain.pipelines.session import prepare
 
     options = options_of(seed=seed, work=work, threads=threads)
     evidence = prepare(model, task, options, listener or Listener()).evidence

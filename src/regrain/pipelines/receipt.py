@@ -21,7 +21,8 @@ from regrain.accuracy import Budget, Verdict
 from regrain.core.pattern import Pruning
 from regrain.core.recipe import LayerPlan, Method
 from regrain.core.scores import Scores
-from regrain.pipelines.session import Options, Session
+from regrain.pipelines.options import Options
+from regrain.pipelines.session import Session
 from regrain.pipelines.slim import Cut, channels_of
 from regrain.planning.build import Built
 from regrain.planning.candidates import CELLS

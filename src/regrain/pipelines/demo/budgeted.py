@@ -9,9 +9,9 @@ from pathlib import Path
 from regrain.core.budget import Budget
 from regrain.core.errors import TaskError
 from regrain.pipelines.budgeted import BudgetedResult, compress_within
+from regrain.pipelines.options import Listener, Options
 from regrain.pipelines.report import ReportResult, report
 from regrain.pipelines.sentences import model_folder
-from regrain.pipelines.session import Listener, Options
 
 TASK = Path("examples", "tasks", "minilm", "retrieval.py")
 BUDGET = Budget(max_drop=0.01)
