@@ -1,10 +1,11 @@
 """regrain's compiled kernels; use regrain.kernels"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy
 import numpy.typing
+from numpy.typing import NDArray
 
 def crc32c(data: numpy.typing.NDArray[numpy.uint8] | bytes | memoryview, value: int = 0) -> int: ...
 def decode(
@@ -110,3 +111,33 @@ def decode_symbols(
     lockstep: int,
     symbols: numpy.typing.NDArray[numpy.uint8],
 ) -> int: ...
+
+class PanelMatrix:
+    def __init__(
+        self,
+        type: int,
+        rows: int,
+        columns: int,
+        segments: int,
+        shared: bool,
+        starts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        lists: Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu", writable=False)] | None,
+        values: Annotated[NDArray, dict(order="C", device="cpu", writable=False)],
+        scales: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ]
+        | None,
+        bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    ) -> None: ...
+    def pack(
+        self,
+        matrix: Annotated[NDArray, dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        values: Annotated[NDArray, dict(order="C", device="cpu")],
+    ) -> None: ...
+    def multiply(
+        self,
+        x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        threads: int,
+    ) -> None: ...
+    def multiply_at(self, x: int, tokens: int, x_stride: int, out: int, out_stride: int, threads: int) -> None: ...

@@ -26,6 +26,8 @@ struct RansWork {
   std::uint8_t* symbols;
 };
 
+struct PanelKernels;
+
 // How a word is put together from a field value and raw bits.
 struct WordLayout {
   Family family;
@@ -94,6 +96,8 @@ struct Kernels {
                         std::size_t count);
   void (*round_row)(const float* wanted, float* target, const float* steps, std::size_t columns, const float* factor,
                     float dead_zone, std::int16_t* indices, float* error);
+  // Tables of families that have files of their own: isa/<family>_<name>.cpp.
+  const PanelKernels* panels;
 };
 
 extern const Kernels kPortableKernels;

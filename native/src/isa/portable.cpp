@@ -1,5 +1,6 @@
 // The portable path: no intrinsics, right on any little-endian machine.
 #include "kernels.h"
+#include "panel_kernels.h"
 
 #include <cstring>
 
@@ -155,6 +156,6 @@ std::uint32_t crc32c_sliced(std::uint32_t crc, const std::uint8_t* data, std::si
 
 const Kernels kPortableKernels = {
     "portable", 1, crc32c_sliced, rans_decode<PortableSteps>, combine<Portable>, find_symbol<Portable>, split<Portable>, count_fields<Portable>, rank_fields<Portable>,
-    assign_rows<Portable>, rans_encode, dequantize<Portable>, expand<Portable>, subtract_rows, round_row};
+    assign_rows<Portable>, rans_encode, dequantize<Portable>, expand<Portable>, subtract_rows, round_row, &kPortablePanels};
 
 }  // namespace regrain

@@ -1,4 +1,4 @@
-// The Python module regrain._native: arrays in, arrays out, no decisions. Only regrain.kernels imports it.
+// Coding, dequantizing, expanding and rounding.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "bind.h"
 #include "regrain/codec.h"
 #include "regrain/feedback.h"
 #include "regrain/memory.h"
@@ -286,8 +287,7 @@ double round_with_feedback(const Matrix& weights, const Matrix& scales, std::siz
 #define REGRAIN_GRID "tuple[numpy.typing.NDArray[numpy.float32], int, int, int, int, int]"
 #define REGRAIN_OUTCOME "tuple[int, int | None, str] | None"
 
-NB_MODULE(_native, m) {
-  m.doc() = "regrain's compiled kernels; use regrain.kernels";
+void bind_codec(nb::module_& m) {
   m.def("crc32c", &crc32c, "data"_a, "value"_a = 0,
         nb::sig("def crc32c(data: " REGRAIN_BYTES ", value: int = 0) -> int"));
   m.def("decode", &decode, "payload"_a, "out"_a, "seed"_a, "first"_a, "whole"_a, "threads"_a,

@@ -1,0 +1,7 @@
+// Each file of this folder binds one family of kernels: arrays in, arrays out, no decisions.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+void bind_codec(nanobind::module_& m);
+void bind_panels(nanobind::module_& m);

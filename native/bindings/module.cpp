@@ -1,0 +1,8 @@
+// The Python module regrain._native. Only regrain.kernels imports it.
+#include "bind.h"
+
+NB_MODULE(_native, m) {
+  m.doc() = "regrain's compiled kernels; use regrain.kernels";
+  bind_codec(m);
+  bind_panels(m);
+}
