@@ -1,13 +1,15 @@
 // Products in panels.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 
-#include <limits>
+#include <algorithm>
 #include <new>
 #include <optional>
 #include <stdexcept>
 
 #include "bind.h"
+#include "regrain/convolution.h"
 #include "regrain/panels.h"
 
 namespace nb = nanobind;
@@ -19,6 +21,8 @@ template <class T, int Axes>
 using Array = nb::ndarray<const T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
 using Values = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Out = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+using Pair = std::array<std::size_t, 2>;
 
 // An immutable matrix in panels. It keeps the arrays that it was made of.
 class PanelMatrix {
@@ -54,6 +58,33 @@ class PanelMatrix {
     if (x.shape(1) != panels_.columns || out.shape(1) != panels_.rows || x.shape(0) != out.shape(0))
       throw nb::value_error("x must have the matrix's columns, and out its rows for each row of x");
     run(x.data(), x.shape(0), panels_.columns, out.data(), panels_.rows, threads);
+  }
+
+  // A convolution, where the matrix is (rows, channels * kernel): x (images, channels, height, width) and out are
+  // contiguous at the addresses. Throws unless the window fits.
+  void convolve_at(std::uintptr_t x, std::size_t images, std::size_t channels, Pair size, Pair kernel, Pair stride,
+                   Pair padding, Pair dilation, std::uintptr_t out, unsigned threads) const {
+    constexpr std::size_t kMost = std::size_t{1} << 24;
+    regrain::Window window{channels, {size[0], size[1]}, {kernel[0], kernel[1]}, {stride[0], stride[1]},
+                           {padding[0], padding[1]}, {dilation[0], dilation[1]}};
+    std::size_t floats = channels;
+    for (int axis = 0; axis < 2; ++axis) {
+      if (size[axis] > kMost || kernel[axis] == 0 || kernel[axis] > kMost || stride[axis] == 0 || stride[axis] > kMost ||
+          padding[axis] > kMost || dilation[axis] == 0 || dilation[axis] > kMost || window.padded(axis) < window.reach(axis))
+        throw nb::value_error("a window must fit into its padded image, with a stride and a dilation of at least 1");
+      floats = std::min(kMost << 8, floats * window.padded(axis));
+    }
+    if (channels == 0 || channels > kMost || channels * kernel[0] * kernel[1] != panels_.columns ||
+        floats >= kMost << 8)
+      throw nb::value_error("the matrix must have a column for each channel and place of the window, and a padded image "
+                            "less than 2^32 values");
+    bool done;
+    {
+      nb::gil_scoped_release release;
+      done = regrain::convolve(panels_, window, reinterpret_cast<const float*>(x), images, reinterpret_cast<float*>(out),
+                               threads);
+    }
+    if (!done) throw std::bad_alloc();
   }
 
   // The same where the caller vouches for the memory: addresses of rows of floats that are that many floats apart.
@@ -113,5 +144,7 @@ void bind_panels(nb::module_& m) {
       .def("pack", &PanelMatrix::pack, "matrix"_a, "values"_a)
       .def("multiply", &PanelMatrix::multiply, "x"_a, "out"_a, "threads"_a)
       .def("multiply_at", &PanelMatrix::multiply_at, "x"_a, "tokens"_a, "x_stride"_a, "out"_a, "out_stride"_a,
-           "threads"_a);
+           "threads"_a)
+      .def("convolve_at", &PanelMatrix::convolve_at, "x"_a, "images"_a, "channels"_a, "size"_a, "kernel"_a, "stride"_a,
+           "padding"_a, "dilation"_a, "out"_a, "threads"_a);
 }

@@ -1,39 +1,21 @@
 #include "regrain/panels.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "isa/kernels.h"
 #include "isa/panel_kernels.h"
 #include "pool.h"
+#include "strips.h"
 
 namespace regrain {
 namespace {
 
 constexpr std::size_t kWorthThread = std::size_t{1} << 20;  // multiply-adds: for less, waking a thread costs more
-constexpr std::size_t kPackedBytes = std::size_t{1} << 19;  // strips at once: they and some panels stay in L2
 constexpr std::size_t kTasksPerThread = 4;
 
 std::size_t entry_bytes(PanelValue type) {  // of sixteen weights
   constexpr std::size_t kBytes[] = {64, 32, 16, 8};
   return kBytes[static_cast<std::size_t>(type)];
-}
-
-// Room for packed tokens that each thread keeps; null if there is none.
-float* room(std::size_t floats) {
-  struct Free {
-    void operator()(float* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<float, Free> kept;
-  thread_local std::size_t size = 0;
-  if (floats > size) {
-    const std::size_t bytes = (floats * sizeof(float) + 4095) / 4096 * 4096;
-    size = 0;
-    kept.reset(static_cast<float*>(std::aligned_alloc(4096, bytes)));
-    if (kept) size = bytes / sizeof(float);
-  }
-  return kept.get();
 }
 
 PanelWork work_of(const Panels& panels, std::size_t first, unsigned count) {
@@ -47,14 +29,6 @@ PanelWork work_of(const Panels& panels, std::size_t first, unsigned count) {
   }
   return work;
 }
-
-// Tokens packed as strips that differ by one token at most.
-struct Strips {
-  const float* packed;
-  std::size_t rows, tokens, count;
-
-  std::size_t first(std::size_t strip) const { return tokens * strip / count; }
-};
 
 void multiply_range(const Panels& panels, std::size_t begin, std::size_t end, const Strips& strips, float* y,
                     std::size_t y_stride) {
@@ -73,6 +47,8 @@ void multiply_range(const Panels& panels, std::size_t begin, std::size_t end, co
   }
 }
 
+}  // namespace
+
 void multiply_strips(const Panels& panels, const Strips& strips, float* y, std::size_t y_stride, unsigned threads) {
   const std::size_t count = panels.panels(), groups = (count + kMostTogether - 1) / kMostTogether;
   if (threads <= 1 || panels.rows * strips.rows * strips.tokens < kWorthThread) {
@@ -86,8 +62,6 @@ void multiply_strips(const Panels& panels, const Strips& strips, float* y, std::
   });
 }
 
-}  // namespace
-
 bool multiply(const Panels& panels, const float* x, std::size_t tokens, std::size_t x_stride, float* y,
               std::size_t y_stride, unsigned threads) {
   const PanelKernels& isa = *kernels().panels;
@@ -97,11 +71,10 @@ bool multiply(const Panels& panels, const float* x, std::size_t tokens, std::siz
     multiply_strips(panels, {x, rows, 1, 1}, y, y_stride, threads);
     return true;
   }
-  const std::size_t strip_bytes = std::max<std::size_t>(1, isa.strip * rows * sizeof(float));
-  const std::size_t at_once = std::max<std::size_t>(1, kPackedBytes / strip_bytes) * isa.strip;
+  const std::size_t at_once = tokens_at_once(isa.strip, rows);
   for (std::size_t token = 0; token < tokens; token += at_once) {
     const std::size_t here = std::min(at_once, tokens - token);
-    float* packed = room(std::max<std::size_t>(1, here * rows));
+    float* packed = room(here * rows);
     if (packed == nullptr) return false;
     const Strips strips{packed, rows, here, (here + isa.strip - 1) / isa.strip};
     for (std::size_t strip = 0; strip < strips.count; ++strip) {

@@ -141,3 +141,16 @@ class PanelMatrix:
         threads: int,
     ) -> None: ...
     def multiply_at(self, x: int, tokens: int, x_stride: int, out: int, out_stride: int, threads: int) -> None: ...
+    def convolve_at(
+        self,
+        x: int,
+        images: int,
+        channels: int,
+        size: Sequence[int],
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        out: int,
+        threads: int,
+    ) -> None: ...
