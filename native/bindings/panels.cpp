@@ -114,8 +114,7 @@ class PanelMatrix {
     const std::size_t entries = starts_(starts_.size() - 1);
     if (lists_ ? lists_->size() != entries : !panels_.shared || entries != panels_.columns)
       throw nb::value_error("lists must name a column for each entry, or be None for shared panels of every column");
-    for (std::size_t e = 0; lists_ && e < entries; ++e)
-      if ((*lists_)(e) >= panels_.columns) throw nb::value_error("lists must name columns of the matrix");
+    if (!named(entries)) throw nb::value_error("lists must name columns of the matrix");
     const bool scaled = panels_.type == regrain::PanelValue::i8 || panels_.type == regrain::PanelValue::i4;
     if (scaled != scales_.has_value() || (!scaled && panels_.segments != 1) ||
         (scaled && (scales_->shape(0) != panels_.panels() || scales_->shape(1) != panels_.segments || scales_->shape(2) != regrain::kPanelRows)))
@@ -123,6 +122,13 @@ class PanelMatrix {
     constexpr std::size_t kBytes[] = {64, 32, 16, 8};
     if (values_.nbytes() != entries * copies * kBytes[static_cast<std::size_t>(panels_.type)])
       throw nb::value_error("values must have sixteen weights for each entry of each panel");
+  }
+
+  bool named(std::size_t entries) const {
+    if (!lists_) return true;
+    const nb::gil_scoped_release release;  // others go on while a large list is looked through
+    const std::uint16_t* lists = lists_->data();
+    return std::all_of(lists, lists + entries, [this](std::uint16_t column) { return column < panels_.columns; });
   }
 
   Array<std::uint32_t, 1> starts_;

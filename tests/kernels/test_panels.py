@@ -158,6 +158,21 @@ def test_density_and_bytes() -> None:
     assert layout.nbytes == 16 * 8 + 5 * 4 + 16 * 2 + 2 * 2 * 16 * 4 + 32 * 4
 
 
+@pytest.mark.parametrize("value", VALUES)
+def test_another_bias_and_used_memory(value: str) -> None:
+    rng = np.random.default_rng(3)
+    weights = rng.normal(0, 1, (33, 40)).astype(np.float32)
+    x, bias = rng.normal(0, 1, (3, 40)).astype(np.float32), rng.normal(0, 1, 33).astype(np.float32)
+    memory = np.empty(48 * 40 * 4, np.uint8)
+    layout = Panels.pack(weights, value=value, into=memory)  # type: ignore[arg-type]
+    assert np.shares_memory(layout.arrays.values, memory)
+    biased = layout.with_bias(bias)
+    assert biased.arrays is layout.arrays
+    assert np.allclose(multiply(biased, x), multiply(layout, x) + bias, atol=1e-6)
+    small = Panels.pack(weights, value=value, into=memory[:10])  # type: ignore[arg-type]
+    assert np.array_equal(multiply(small, x), multiply(layout, x))
+
+
 def test_strides_and_addresses() -> None:
     rng = np.random.default_rng(1)
     weights = rng.normal(0, 1, (33, 40)).astype(np.float32)

@@ -35,6 +35,14 @@ class Lists(NamedTuple):
     segments: int
 
 
+class Arrays(NamedTuple):
+    """What a matrix in panels is made of: the values, (panels, segments, 16) scales if they have any, the lists."""
+
+    values: NDArray[Any]
+    scales: Floats | None
+    lists: Lists
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Panels:
     """W (rows, columns) in panels, as `native` holds it. `density` is the fraction of the weights that is kept."""
@@ -42,9 +50,9 @@ class Panels:
     native: _native.PanelMatrix
     rows: int
     columns: int
-    nbytes: int
     value: Value
     density: float
+    arrays: Arrays
 
     @classmethod
     def pack(
@@ -55,20 +63,22 @@ class Panels:
         bias: Floats | None = None,
         value: Value = "f32",
         group: int | None = None,
+        into: NDArray[np.uint8] | None = None,
     ) -> Self:
         """Of (R, C) float32 `weights`, R and C at least 1, C at most 65,536.
 
         keep: (C,) the columns that are kept, or (panels, C) those of each panel; others count as 0. bias: (R,).
         value: "i8" and "i4" round each row, or each `group` of so many columns of a row, to multiples of the largest
-        weight over 127 or 7. Raises ValueError.
+        weight over 127 or 7. into: bytes that nobody uses, for the values; new ones where they are not enough. Raises
+        ValueError.
         """
         if value in LIMITS:
             indices, scales = rounded(weights, LIMITS[value], group)
-            return cls.from_indices(indices, scales, keep=keep, bias=bias, value=value, group=group)
+            return cls.from_indices(indices, scales, keep=keep, bias=bias, value=value, group=group, into=into)
         if group is not None:
             raise ValueError(f"group must be None for {value} values, which have no scales, not {group!r}")
         matrix = weights if value == "f32" else weights.astype(np.float16)
-        return cls._of(matrix, None, lists_of(weights.shape, keep), keep, bias, value)
+        return cls._packed(matrix, None, lists_of(weights.shape, keep), keep, bias, value, into)
 
     @classmethod
     def from_indices(
@@ -80,6 +90,7 @@ class Panels:
         bias: Floats | None = None,
         value: Value = "i8",
         group: int | None = None,
+        into: NDArray[np.uint8] | None = None,
     ) -> Self:
         """Of (R, C) int8 indices, -8 to 7 for "i4", and the scales that they are to be multiplied with: (R, 1), or
         (R, groups) of `group` columns each. Raises ValueError.
@@ -96,10 +107,10 @@ class Panels:
         spread = np.zeros((-(-rows // ROWS) * ROWS, segments), np.float32)
         spread[:rows] = scales
         laid = np.ascontiguousarray(spread.reshape(-1, ROWS, segments).transpose(0, 2, 1))
-        return cls._of(indices, laid, lists, keep, bias, value)
+        return cls._packed(indices, laid, lists, keep, bias, value, into)
 
     @classmethod
-    def _of(
+    def _packed(
         cls,
         matrix: NDArray[Any],
         scales: Floats | None,
@@ -107,24 +118,40 @@ class Panels:
         keep: NDArray[np.bool_] | None,
         bias: Floats | None,
         value: Value,
+        into: NDArray[np.uint8] | None,
     ) -> Self:
-        rows, columns = matrix.shape
-        panels = -(-rows // ROWS)
-        entries = int(lists.starts[-1]) * (panels if lists.shared else 1)
-        values = np.empty(entries * ROWS // 2 if value == "i4" else entries * ROWS, _TYPES[value])
-        biases = np.zeros(panels * ROWS, np.float32)
+        kind, weights = _STORED[value]
+        entries = int(lists.starts[-1]) * (-(-len(matrix) // ROWS) if lists.shared else 1)
+        size = entries * ROWS // weights * kind.itemsize
+        values = np.empty(size, np.uint8).view(kind) if into is None or into.size < size else into[:size].view(kind)
+        density = 1.0 if keep is None else float(keep.mean())
+        found = cls._of(Arrays(values, scales, lists), *matrix.shape, bias, value, density)
+        found.native.pack(np.ascontiguousarray(matrix), values)
+        return found
+
+    @classmethod
+    def _of(cls, arrays: Arrays, rows: int, columns: int, bias: Floats | None, value: Value, density: float) -> Self:
+        biases = np.zeros(-(-rows // ROWS) * ROWS, np.float32)
         if bias is not None:
             if bias.shape != (rows,):
                 raise ValueError(f"bias must be of shape {(rows,)}, not {bias.shape}")
             biases[:rows] = bias
-        starts, names, shared, segments = lists
+        starts, names, shared, segments = arrays.lists
         native = _native.PanelMatrix(
-            VALUES.index(value), rows, columns, segments, shared, starts, names, values, scales, biases
+            VALUES.index(value), rows, columns, segments, shared, starts, names, arrays.values, arrays.scales, biases
         )
-        native.pack(np.ascontiguousarray(matrix), values)
-        nbytes = values.nbytes + starts.nbytes + biases.nbytes
-        nbytes += (0 if names is None else names.nbytes) + (0 if scales is None else scales.nbytes)
-        return cls(native, rows, columns, nbytes, value, 1.0 if keep is None else float(keep.mean()))
+        return cls(native, rows, columns, value, density, arrays)
+
+    def with_bias(self, bias: Floats | None) -> Self:
+        """The same weights, in the same memory, with another bias (R,)."""
+        return self._of(self.arrays, self.rows, self.columns, bias, self.value, self.density)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a product reads of it."""
+        values, scales, lists = self.arrays
+        found = values.nbytes + lists.starts.nbytes + -(-self.rows // ROWS) * ROWS * 4
+        return found + sum(array.nbytes for array in (lists.columns, scales) if array is not None)
 
     def multiply(self, x: Floats, out: Floats, threads: int = 1) -> None:
         """out = x W^T + bias for x (N, columns) and out (N, rows), both float32 in C order. It lets go of the
@@ -137,7 +164,13 @@ class Panels:
         self.native.multiply_at(x, tokens, x_stride, out, out_stride, threads)
 
 
-_TYPES: dict[Value, Any] = {"f32": np.float32, "f16": np.float16, "i8": np.int8, "i4": np.uint8}
+_STORED: dict[Value, tuple[np.dtype[Any], int]] = {
+    "f32": (np.dtype(np.float32), 1),
+    "f16": (np.dtype(np.float16), 1),
+    "i8": (np.dtype(np.int8), 1),
+    "i4": (np.dtype(np.uint8), 2),
+}
+"""What values are kept as, and how many weights share one."""
 
 
 def rounded(weights: Floats, most: int, group: int | None) -> tuple[NDArray[np.int8], Floats]:
