@@ -91,7 +91,8 @@ void turn(const float* from, std::size_t tokens, std::size_t rows, float* to, st
 // One image, chunk by chunk: windows are packed, multiplied, and the results turned to maps.
 bool convolve_one(const Panels& panels, const Window& window, const std::uint32_t* offsets, std::size_t columns,
                   const float* x, float* y, unsigned threads) {
-  const unsigned strip = std::min<unsigned>(kernels().panels->strip, kCopied);
+  const PanelKernels& isa = *kernels().panels;
+  const unsigned strip = std::min<unsigned>(panels.shared ? isa.strip : isa.wide, kCopied);
   const std::size_t positions = window.outputs(0) * window.outputs(1);
   const std::size_t at_once = std::min(tokens_at_once(strip, columns), positions + strip);
   const std::size_t image = padded_floats(window), packed = at_once * columns + kCopied;

@@ -65,18 +65,19 @@ void multiply_strips(const Panels& panels, const Strips& strips, float* y, std::
 bool multiply(const Panels& panels, const float* x, std::size_t tokens, std::size_t x_stride, float* y,
               std::size_t y_stride, unsigned threads) {
   const PanelKernels& isa = *kernels().panels;
+  const unsigned width = panels.shared ? isa.strip : isa.wide;
   const std::uint16_t* list = panels.shared ? panels.lists : nullptr;
   const std::size_t rows = panels.shared ? panels.starts[panels.segments] : panels.columns;
   if (tokens == 1 && list == nullptr) {
     multiply_strips(panels, {x, rows, 1, 1}, y, y_stride, threads);
     return true;
   }
-  const std::size_t at_once = tokens_at_once(isa.strip, rows);
+  const std::size_t at_once = tokens_at_once(width, rows);
   for (std::size_t token = 0; token < tokens; token += at_once) {
     const std::size_t here = std::min(at_once, tokens - token);
     float* packed = room(here * rows);
     if (packed == nullptr) return false;
-    const Strips strips{packed, rows, here, (here + isa.strip - 1) / isa.strip};
+    const Strips strips{packed, rows, here, (here + width - 1) / width};
     for (std::size_t strip = 0; strip < strips.count; ++strip) {
       const std::size_t first = strips.first(strip);
       isa.pack(x + (token + first) * x_stride, x_stride, static_cast<unsigned>(strips.first(strip + 1) - first), list,

@@ -22,7 +22,8 @@ struct PanelWork {
 
 // A strip holds up to `strip` tokens, packed: for each column the tokens one after the other. One token is a strip as it is.
 struct PanelKernels {
-  unsigned strip;             // tokens
+  unsigned strip;             // tokens, where panels share their list
+  unsigned wide;              // tokens, where each has its own: one panel at a time
   unsigned together, single;  // panels: of several tokens, of one
   // out[c * tokens + n] = x[n * stride + (list ? list[c] : c)] for c < count
   void (*pack)(const float* x, std::size_t stride, unsigned tokens, const std::uint16_t* list, std::size_t count,

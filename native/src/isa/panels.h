@@ -1,6 +1,6 @@
 // Products in panels. An instruction set is a struct `Isa` with
 //   V, kVectors                    a vector of floats, and how many of them are 16 rows
-//   kStrip, kTogether, kSingle     see PanelKernels
+//   kStrip, kWide, kTogether, kSingle     see PanelKernels
 //   zero(), load(p), store(p, v), broadcast(p), fma(a, b, c) = a * b + c, mul(a, b), add(a, b)
 //   halves(p), bytes(p), low(p), high(p)   vector number I of 16 halves, int8, low and high nibbles less 8
 // Included into an anonymous namespace, after transpose.h, so that no instantiation is shared between instruction sets.
@@ -186,7 +186,7 @@ void multiply_tile(const PanelWork& work, const float* x, float* y, std::size_t 
   each<N>([&]<unsigned n>() { put<Isa, P>(sums[n], y + n * y_stride, rows); });
 }
 
-template <class Isa, template <class> class TypeOf, unsigned P, bool Listed, unsigned N = Isa::kStrip>
+template <class Isa, template <class> class TypeOf, unsigned P, bool Listed, unsigned N = Listed ? Isa::kWide : Isa::kStrip>
 void multiply_strip(const PanelWork& work, const float* x, unsigned tokens, float* y, std::size_t y_stride,
                     std::size_t rows) {
   if constexpr (N > 1) {

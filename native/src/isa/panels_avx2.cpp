@@ -13,7 +13,7 @@ namespace {
 
 struct Avx2 {
   using V = __m256;
-  static constexpr unsigned kVectors = 2, kStrip = 6, kTogether = 1, kSingle = 2;
+  static constexpr unsigned kVectors = 2, kStrip = 6, kWide = 6, kTogether = 1, kSingle = 2;
   static V zero() { return _mm256_setzero_ps(); }
   static V load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, V v) { _mm256_storeu_ps(p, v); }
@@ -44,7 +44,7 @@ struct Avx2 {
 
 }  // namespace
 
-const PanelKernels kAvx2Panels = {Avx2::kStrip, Avx2::kTogether, Avx2::kSingle, pack_strip<Avx2::kStrip>,
+const PanelKernels kAvx2Panels = {Avx2::kStrip, Avx2::kWide, Avx2::kTogether, Avx2::kSingle, pack_strip<Avx2::kWide>,
                                   multiply_panels<Avx2>};
 
 }  // namespace regrain

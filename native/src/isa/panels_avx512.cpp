@@ -16,7 +16,7 @@ namespace {
 
 struct Avx512 {
   using V = __m512;
-  static constexpr unsigned kVectors = 1, kStrip = 12, kTogether = 2, kSingle = 4;
+  static constexpr unsigned kVectors = 1, kStrip = 12, kWide = 24, kTogether = 2, kSingle = 4;
   static V zero() { return _mm512_setzero_ps(); }
   static V load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, V v) { _mm512_storeu_ps(p, v); }
@@ -51,7 +51,7 @@ struct Avx512 {
 
 }  // namespace
 
-const PanelKernels kAvx512Panels = {Avx512::kStrip, Avx512::kTogether, Avx512::kSingle, pack_strip<Avx512::kStrip>,
+const PanelKernels kAvx512Panels = {Avx512::kStrip, Avx512::kWide, Avx512::kTogether, Avx512::kSingle, pack_strip<Avx512::kWide>,
                                     multiply_panels<Avx512>};
 
 }  // namespace regrain

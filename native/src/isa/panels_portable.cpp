@@ -19,7 +19,7 @@ struct Portable {
 #else
   static constexpr unsigned kStrip = 4;  // 32
 #endif
-  static constexpr unsigned kVectors = 4, kTogether = 1, kSingle = 2;
+  static constexpr unsigned kWide = kStrip, kVectors = 4, kTogether = 1, kSingle = 2;
   static V zero() { return V{}; }
   static V load(const float* p) {
     V v;
@@ -70,7 +70,7 @@ struct Portable {
 
 }  // namespace
 
-const PanelKernels kPortablePanels = {Portable::kStrip, Portable::kTogether, Portable::kSingle,
-                                      pack_strip<Portable::kStrip>, multiply_panels<Portable>};
+const PanelKernels kPortablePanels = {Portable::kStrip, Portable::kWide, Portable::kTogether, Portable::kSingle,
+                                      pack_strip<Portable::kWide>, multiply_panels<Portable>};
 
 }  // namespace regrain
