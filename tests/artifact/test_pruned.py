@@ -95,6 +95,15 @@ def expected(model, forms):
     return found
 
 
+def test_dynamic_sparsity_enable(opened, pack, model, forms):
+    """The flag is kept for every kind of tensor, tied ones too, and only for those that are named."""
+    chosen = {"conv", "grid", "quantized", "tied", "bias"}
+    file = opened(pack(model, forms, dynamic=chosen))
+    assert {name for name in model if file.descriptor(name).dynamic} == chosen
+    with pytest.raises(ValueError, match="names must be those of tensors of .*, not 'nobody': leave it out"):
+        pack(model, forms, dynamic={"nobody"})
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_everything_comes_back(opened, model, forms, packed, expected, threads):
     file = opened(packed)

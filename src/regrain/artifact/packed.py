@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from types import MappingProxyType
@@ -73,26 +73,28 @@ def write_packed(
     threads: int = 1,
     progress: Progress | None = None,
     replaced: Replacement = MappingProxyType({}),
+    dynamic: Collection[str] = (),
 ) -> None:
     """Write `source` to `sink`, quantized and pruned where `forms` says so, all else without loss.
 
     `forms` and `replaced` are asked once for each tensor, in the source's order, as it is needed. A tensor with the
     same bytes as an earlier one is tied to it if both have the same form, or both none. What `receipt` says
-    joins the receipt, and wins where the two meet. The bytes written depend on all arguments but `threads`.
+    joins the receipt, and wins where the two meet. `dynamic` names the tensors whose granularity a run time may change
+    (`WeightDescriptor.dynamic`). The bytes written depend on all arguments but `threads`.
 
     Raises ValueError, naming the tensor, for a form or a replacement that does not fit it, and for weights that
     would not be finite.
     """
     choose = forms if callable(forms) else forms.get
     replace = replaced if callable(replaced) else replaced.get
-    _check_names(source, forms, replaced)
+    _check_names(source, forms, replaced, dynamic)
     capacity = _capacity(source, receipt)
     sink.write(bytes(8 + capacity))
     start = sink.offset
     with Digest(source.chunks()) as digest:
         # One thread hashes the original meanwhile, which takes as long as the rest on two processors.
         with closing(in_order(_tasks(source, choose, replace), threads - 1)) as results:
-            bodies, restored = _write_bodies(source, sink, results, progress)
+            bodies, restored = _write_bodies(source, sink, results, progress, dynamic)
         pruned = any(isinstance(record, Pruned) for record, _ in bodies)
         manifest = Manifest({}, source.header.file_bytes, digest.hexdigest(), restored=restored, pruned=pruned)
     entries = {DATA_NAME: Entry("U8", (sink.offset - start,), 0, sink.offset - start)}
@@ -113,7 +115,11 @@ def write_packed(
 
 
 def _write_bodies(
-    source: Source, sink: Sink, results: Iterable[tuple[str, _Body]], progress: Progress | None
+    source: Source,
+    sink: Sink,
+    results: Iterable[tuple[str, _Body]],
+    progress: Progress | None,
+    dynamic: Collection[str],
 ) -> tuple[list[tuple[Record, int]], str]:
     """Write every body; their records and sizes, and the SHA-256 of what restoring gives."""
     restored = hashlib.sha256(file_head(source.header.text))
@@ -122,7 +128,7 @@ def _write_bodies(
     for name, body in results:
         sink.write(body.stored.data)
         restored.update(body.restored.data)
-        bodies.append((body.record, body.stored.size))
+        bodies.append((body.record._replace(dynamic=name in dynamic), body.stored.size))
         source.done(name)
         done += source.header.entries[name].nbytes
         if progress is not None:
@@ -200,11 +206,10 @@ def _replacement(name: str, entry: Entry, array: NDArray[Any]) -> Bytes:
     return data
 
 
-def _check_names(source: Source, *choices: Forms | Replacement) -> None:
+def _check_names(source: Source, *choices: Forms | Replacement | Collection[str]) -> None:
     for choice in choices:
-        if isinstance(choice, Mapping) and not choice.keys() <= source.header.entries.keys():
-            odd = min(choice.keys() - source.header.entries.keys())
-            raise ValueError(f"names must be those of tensors of {source.label!r}, not {odd!r}: leave it out")
+        if not callable(choice) and (odd := set(choice) - source.header.entries.keys()):
+            raise ValueError(f"names must be those of tensors of {source.label!r}, not {min(odd)!r}: leave it out")
 
 
 def _receipt(source: Source, bodies: list[tuple[Record, int]], version: str, *, lossless: bool) -> dict[str, object]:

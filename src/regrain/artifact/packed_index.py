@@ -94,6 +94,8 @@ def _record_json(record: Record, size: int) -> dict[str, object]:
         value = record_json(record)
     if isinstance(record, Coded | Kept) and record.changed:
         value[_CHANGED] = True
+    if record.dynamic:
+        value["dynamic"] = True
     return value
 
 
