@@ -1,8 +1,6 @@
 // Products in panels with AVX2 and FMA: a panel is two vectors.
 #include <immintrin.h>
 
-#include <utility>
-
 #include "panel_kernels.h"
 
 namespace regrain {
@@ -21,23 +19,19 @@ struct Avx2 {
   static V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
   static V mul(V a, V b) { return _mm256_mul_ps(a, b); }
   static V add(V a, V b) { return _mm256_add_ps(a, b); }
-  template <unsigned I>
-  static V halves(const std::uint8_t* p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + I));
+  static V halves(const std::uint8_t* p, unsigned i) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + i));
   }
   static __m128i eight(const std::uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
-  template <unsigned I>
-  static V bytes(const std::uint8_t* p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight(p + 8 * I)));
+  static V bytes(const std::uint8_t* p, unsigned i) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight(p + 8 * i)));
   }
-  template <unsigned I>
-  static V low(const std::uint8_t* p) {
-    const __m256i nibbles = _mm256_and_si256(_mm256_cvtepu8_epi32(eight(p + 8 * I)), _mm256_set1_epi32(15));
+  static V low(const std::uint8_t* p, unsigned i) {
+    const __m256i nibbles = _mm256_and_si256(_mm256_cvtepu8_epi32(eight(p + 8 * i)), _mm256_set1_epi32(15));
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(nibbles, _mm256_set1_epi32(8)));
   }
-  template <unsigned I>
-  static V high(const std::uint8_t* p) {
-    const __m256i nibbles = _mm256_srli_epi32(_mm256_cvtepu8_epi32(eight(p + 8 * I)), 4);
+  static V high(const std::uint8_t* p, unsigned i) {
+    const __m256i nibbles = _mm256_srli_epi32(_mm256_cvtepu8_epi32(eight(p + 8 * i)), 4);
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(nibbles, _mm256_set1_epi32(8)));
   }
 };

@@ -4,8 +4,6 @@
 #endif
 #include <immintrin.h>
 
-#include <utility>
-
 #include "panel_kernels.h"
 
 namespace regrain {
@@ -24,12 +22,10 @@ struct Avx512 {
   static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
   static V mul(V a, V b) { return _mm512_mul_ps(a, b); }
   static V add(V a, V b) { return _mm512_add_ps(a, b); }
-  template <unsigned I>
-  static V halves(const std::uint8_t* p) {
+  static V halves(const std::uint8_t* p, unsigned) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  template <unsigned I>
-  static V bytes(const std::uint8_t* p) {
+  static V bytes(const std::uint8_t* p, unsigned) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
   // A permutation looks at the low four bits of each index alone: a nibble picks its own value.
@@ -39,12 +35,10 @@ struct Avx512 {
   static __m512i widened(const std::uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  template <unsigned I>
-  static V low(const std::uint8_t* p) {
+  static V low(const std::uint8_t* p, unsigned) {
     return nibbles(widened(p));
   }
-  template <unsigned I>
-  static V high(const std::uint8_t* p) {
+  static V high(const std::uint8_t* p, unsigned) {
     return nibbles(_mm512_srli_epi32(widened(p), 4));
   }
 };

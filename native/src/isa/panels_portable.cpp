@@ -1,5 +1,4 @@
 // Products in panels for any CPU: the compiler's own vectors of four floats, which are SSE's and NEON's.
-#include <utility>
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #endif
@@ -50,21 +49,17 @@ struct Portable {
     const float scaled = __builtin_bit_cast(float, sign | size << 13);
     return scaled * 0x1p112f;
   }
-  template <unsigned I>
-  static V halves(const std::uint8_t* p) {
-    return converted([p](unsigned r) { return half(p + 2 * (4 * I + r)); });
+  static V halves(const std::uint8_t* p, unsigned i) {
+    return converted([p, i](unsigned r) { return half(p + 2 * (4 * i + r)); });
   }
-  template <unsigned I>
-  static V bytes(const std::uint8_t* p) {
-    return converted([p](unsigned r) { return static_cast<float>(static_cast<std::int8_t>(p[4 * I + r])); });
+  static V bytes(const std::uint8_t* p, unsigned i) {
+    return converted([p, i](unsigned r) { return static_cast<float>(static_cast<std::int8_t>(p[4 * i + r])); });
   }
-  template <unsigned I>
-  static V low(const std::uint8_t* p) {
-    return converted([p](unsigned r) { return static_cast<float>((p[4 * I + r] & 15) - 8); });
+  static V low(const std::uint8_t* p, unsigned i) {
+    return converted([p, i](unsigned r) { return static_cast<float>((p[4 * i + r] & 15) - 8); });
   }
-  template <unsigned I>
-  static V high(const std::uint8_t* p) {
-    return converted([p](unsigned r) { return static_cast<float>((p[4 * I + r] >> 4) - 8); });
+  static V high(const std::uint8_t* p, unsigned i) {
+    return converted([p, i](unsigned r) { return static_cast<float>((p[4 * i + r] >> 4) - 8); });
   }
 };
 

@@ -120,12 +120,12 @@ class Panels:
         value: Value,
         into: NDArray[np.uint8] | None,
     ) -> Self:
-        kind, weights = _STORED[value]
-        entries = int(lists.starts[-1]) * (-(-len(matrix) // ROWS) if lists.shared else 1)
+        (rows, columns), (kind, weights) = matrix.shape, _STORED[value]
+        entries = int(lists.starts[-1]) * (-(-rows // ROWS) if lists.shared else 1)
         size = entries * ROWS // weights * kind.itemsize
         values = np.empty(size, np.uint8).view(kind) if into is None or into.size < size else into[:size].view(kind)
         density = 1.0 if keep is None else float(keep.mean())
-        found = cls._of(Arrays(values, scales, lists), *matrix.shape, bias, value, density)
+        found = cls._of(Arrays(values, scales, lists), rows, columns, bias, value, density)
         found.native.pack(np.ascontiguousarray(matrix), values)
         return found
 
