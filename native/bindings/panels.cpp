@@ -147,8 +147,8 @@ void bind_panels(nb::module_& m) {
                     std::optional<Array<std::uint16_t, 1>>, Values, std::optional<Array<float, 3>>, Array<float, 1>>(),
            "type"_a, "rows"_a, "columns"_a, "segments"_a, "shared"_a, "starts"_a, "lists"_a.none(), "values"_a,
            "scales"_a.none(), "bias"_a)
-      .def("pack", &PanelMatrix::pack, "matrix"_a, "values"_a)
-      .def("multiply", &PanelMatrix::multiply, "x"_a, "out"_a, "threads"_a)
+      .def("pack", &PanelMatrix::pack, "matrix"_a.noconvert(), "values"_a.noconvert())
+      .def("multiply", &PanelMatrix::multiply, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a)
       .def("multiply_at", &PanelMatrix::multiply_at, "x"_a, "tokens"_a, "x_stride"_a, "out"_a, "out_stride"_a,
            "threads"_a)
       .def("convolve_at", &PanelMatrix::convolve_at, "x"_a, "images"_a, "channels"_a, "size"_a, "kernel"_a, "stride"_a,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the programs `decode` and `encode` in a folder: build.sh fuzz|replay|coverage BUILD_DIR [ROOT]
+# Builds the programs `decode`, `encode` and `expand` in a folder: build.sh fuzz|replay|coverage BUILD_DIR [ROOT]
 #   fuzz      libFuzzer, address and undefined-behavior sanitizers (clang)
 #   replay    the same sanitizers without libFuzzer ($CXX or c++)
 #   coverage  replayers that record branch coverage (clang)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes decoder and encoder: run.sh [SECONDS [JOBS]], by default ten minutes, two jobs. Starts from the corpus, adds
+# Fuzzes decoder, encoder and the expanding of rows: run.sh [SECONDS [JOBS]], by default ten minutes, two jobs. Starts from the corpus, adds
 # what reaches new code to it, then measures the decoder's branch coverage with it; under 95 % is a failure, as is a
 # finding.
 set -euo pipefail
@@ -15,7 +15,7 @@ for kind in fuzz coverage; do
 done
 
 work=$build/work found=$build/found
-mkdir -p $work/decode $work/encode $found
+mkdir -p $work/decode $work/encode $work/expand $found
 
 fuzz() {  # TARGET SECONDS MOST_BYTES JOB
   local log=$build/$1-$4.log
@@ -34,7 +34,10 @@ running=()
 for job in $(seq 2 "$jobs"); do
   fuzz decode "$seconds" 6000 "$job" & running+=($!)
 done
-{ fuzz encode $((seconds / 4 + 1)) 2000 1 && fuzz decode $((seconds - seconds / 4)) 6000 1; } & running+=($!)
+{
+  fuzz encode $((seconds / 4 + 1)) 2000 1 && fuzz expand $((seconds / 8 + 1)) 200 1 &&
+    fuzz decode $((seconds - seconds / 4 - seconds / 8)) 6000 1
+} & running+=($!)
 failed=0
 for process in "${running[@]}"; do wait "$process" || failed=1; done
 if [ $failed != 0 ]; then
@@ -43,7 +46,7 @@ if [ $failed != 0 ]; then
 fi
 
 echo "merging into $corpus"
-for target in decode encode; do
+for target in decode encode expand; do
   merge=($build/fuzz/$target -use_counters=0) log=$build/merge.log
   "${merge[@]}" -merge=1 $corpus/$target $work/$target >$log 2>&1 || { tail $log; exit 1; }
   inputs=$(find $corpus/$target -type f | wc -l) bytes=$(du -sb $corpus/$target | cut -f1)

@@ -112,6 +112,32 @@ def decode_symbols(
     symbols: numpy.typing.NDArray[numpy.uint8],
 ) -> int: ...
 
+class IntegerMatrix:
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        gathered: Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu", writable=False)] | None,
+        starts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order="C", device="cpu", writable=False)] | None,
+        lists: Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu", writable=False)] | None,
+        values: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None), order="C", device="cpu", writable=False)],
+        scales: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    ) -> None: ...
+    def multiply(
+        self,
+        x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        threads: int,
+    ) -> None: ...
+    def multiply_at(self, x: int, tokens: int, x_stride: int, out: int, out_stride: int, threads: int) -> None: ...
+
+def moments(
+    x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+    mean: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    sums: Annotated[NDArray[numpy.float64], dict(shape=(2, None), order="C", device="cpu")],
+) -> bool: ...
+
 class PanelMatrix:
     def __init__(
         self,
@@ -154,3 +180,44 @@ class PanelMatrix:
         out: int,
         threads: int,
     ) -> None: ...
+
+class RowMatrix:
+    def __init__(
+        self,
+        weights: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        keep: Annotated[NDArray[numpy.bool_], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        unit: int,
+        bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    ) -> None: ...
+    def with_bias(
+        self, bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)]
+    ) -> RowMatrix: ...
+    def multiply(
+        self,
+        x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        threads: int,
+    ) -> None: ...
+    def multiply_at(self, x: int, tokens: int, x_stride: int, out: int, out_stride: int, threads: int) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class SkipMatrix:
+    def __init__(
+        self,
+        type: int,
+        rows: int,
+        threshold: float,
+        values: Annotated[NDArray, dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        scales: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)] | None,
+        mean: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        norm: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    ) -> None: ...
+    def multiply(
+        self,
+        x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
+        out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        threads: int,
+    ) -> int: ...
+    def multiply_at(self, x: int, tokens: int, x_stride: int, out: int, out_stride: int, threads: int) -> int: ...

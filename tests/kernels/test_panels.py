@@ -232,6 +232,10 @@ def test_bad_products() -> None:
     for x, out in (((2, 7), (2, 4)), ((2, 8), (2, 5)), ((2, 8), (3, 4))):
         with pytest.raises(ValueError, match="x must have the matrix's columns, and out its rows for each row of x"):
             layout.multiply(np.zeros(x, np.float32), np.zeros(out, np.float32))
+    x = np.zeros((2, 8), np.float32)
+    for wrong in (np.zeros((2, 4)), np.zeros((2, 8), np.float32)[:, ::2], np.zeros((4, 2), np.float32).T):
+        with pytest.raises(TypeError):  # a converted copy would be filled in its place
+            layout.multiply(x, wrong)
 
 
 def forged(**changes: object) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+TARGETS = ("decode", "encode", "expand")
 MAX_INPUTS = 400
 MAX_BYTES = 500_000
 
@@ -22,7 +23,7 @@ def corpus(root: Path, target: str) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def replayers(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the programs `decode` and `encode`."""
+    """The folder of the programs, one for each of TARGETS."""
     probe = tmp_path_factory.mktemp("probe") / "probe"
     command = [os.environ.get("CXX", "c++"), "-fsanitize=address,undefined", "-x", "c++", "-", "-o", probe]
     if subprocess.run(command, input="int main() {}", capture_output=True, text=True).returncode != 0:
@@ -37,7 +38,7 @@ def replayers(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build
 
 
-@pytest.mark.parametrize("target", ["decode", "encode"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_replay(replayers: Path, root: Path, target: str) -> None:
     inputs = corpus(root, target)
     done = subprocess.run([replayers / target, *inputs], capture_output=True, text=True)
@@ -46,6 +47,6 @@ def test_replay(replayers: Path, root: Path, target: str) -> None:
 
 
 def test_the_corpora_are_small(root: Path) -> None:
-    inputs = corpus(root, "decode") + corpus(root, "encode")
+    inputs = [path for target in TARGETS for path in corpus(root, target)]
     assert len(inputs) <= MAX_INPUTS
     assert sum(path.stat().st_size for path in inputs) <= MAX_BYTES

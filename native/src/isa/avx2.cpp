@@ -1,7 +1,11 @@
 // AVX2 (x86-64-v3). A step of 64 lanes is two registers of 32 bytes for the low halves of the states and two for the
 // high halves; every table look-up is a byte shuffle.
 #include "kernels.h"
+#include "integer_kernels.h"
+#include "moment_kernels.h"
 #include "panel_kernels.h"
+#include "row_kernels.h"
+#include "skip_kernels.h"
 
 #include <cstring>
 #include <immintrin.h>
@@ -362,6 +366,6 @@ struct Avx2Steps {
 
 const Kernels kAvx2Kernels = {
     "avx2", 2, crc32c_folded<FoldXmm>, rans_decode<Avx2Steps>, combine<Avx2>, find_symbol<Avx2>, split<Avx2>, count_fields<Avx2>, rank_fields<Avx2>,
-    assign_rows<Avx2>, rans_encode, dequantize<Avx2>, expand<Avx2>, subtract_rows, round_row, &kAvx2Panels};
+    assign_rows<Avx2>, rans_encode, dequantize<Avx2>, expand<Avx2>, subtract_rows, round_row, &kAvx2Panels, &kAvx2Integers, &kAvx2Rows, &kAvx2Moments, &kAvx2Skipping};
 
 }  // namespace regrain

@@ -1,7 +1,11 @@
 // AVX-512 with byte permutes and expands (VBMI, VBMI2: Ice Lake and Zen 4 on). A step of 64 lanes is one register for
 // the low halves of the states and one for the high halves.
 #include "kernels.h"
+#include "integer_kernels.h"
+#include "moment_kernels.h"
 #include "panel_kernels.h"
+#include "row_kernels.h"
+#include "skip_kernels.h"
 
 #include <cstring>
 #if defined(__GNUC__) && !defined(__clang__)
@@ -259,6 +263,6 @@ struct Avx512Steps {
 
 const Kernels kAvx512Kernels = {
     "avx512", 4, crc32c_folded<FoldZmm>, rans_decode<Avx512Steps>, combine<Avx512>, find_symbol<Avx512>, split<Avx512>, count_fields<Avx512>, rank_fields<Avx512>,
-    assign_rows<Avx512>, rans_encode, dequantize<Avx512>, expand<Avx512>, subtract_rows, round_row, &kAvx512Panels};
+    assign_rows<Avx512>, rans_encode, dequantize<Avx512>, expand<Avx512>, subtract_rows, round_row, &kAvx512Panels, &kAvx512Integers, &kAvx512Rows, &kAvx512Moments, &kAvx512Skipping};
 
 }  // namespace regrain

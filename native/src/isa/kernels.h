@@ -26,7 +26,11 @@ struct RansWork {
   std::uint8_t* symbols;
 };
 
+struct IntegerKernels;
+struct MomentKernels;
 struct PanelKernels;
+struct RowKernels;
+struct SkipKernels;
 
 // How a word is put together from a field value and raw bits.
 struct WordLayout {
@@ -98,6 +102,10 @@ struct Kernels {
                     float dead_zone, std::int16_t* indices, float* error);
   // Tables of families that have files of their own: isa/<family>_<name>.cpp.
   const PanelKernels* panels;
+  const IntegerKernels* integers;
+  const RowKernels* rows;
+  const MomentKernels* moments;
+  const SkipKernels* skipping;
 };
 
 extern const Kernels kPortableKernels;
