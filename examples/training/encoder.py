@@ -1,5 +1,7 @@
 # ruff: noqa: T201 - a script says how far it is by printing
-"""Fine-tune all-MiniLM-L6-v2 while its weights are rounded to about two bits each: it learns to embed as it did before.
+"""Fine-tune all-MiniLM-L6-v2 while its weights are rounded, about two bits each at first: it learns to embed as before.
+
+The planner alone does better on so few texts (docs/training.md); this is how a network with more of them would go.
 
 python examples/training/encoder.py --out minilm.regrain.safetensors
 """

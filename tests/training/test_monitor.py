@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from regrain.core.errors import BudgetError, RecipeError, TrainingError
-from regrain.core.pattern import Pattern, Pruning, Score
+from regrain.core.pattern import Pattern, Pruning
 from regrain.core.recipe import LayerPlan, Method, Recipe
 from regrain.training import AccuracyMonitor, Limit, Ramp, Schedule, mask_of, read_log, starting_recipe
 from regrain.training.log import parse_record
@@ -274,13 +274,6 @@ def test_finished_monitors_and_second_ones_are_refused(net, recipe) -> None:
     for call in (monitor.step, monitor.finish, lambda: monitor.observe(0.5)):
         with pytest.raises(TrainingError, match="must be at work: it was finished or detached"):
             call()
-
-
-def test_scores_that_need_inputs_are_refused(net) -> None:
-    pruning = Pruning(Pattern("row"), 0.5, Score.WANDA)
-    recipe = Recipe((LayerPlan("4.weight", Method.PRUNE, pruning=pruning),))
-    with pytest.raises(TrainingError, match="score of '4.weight' must be obs or magnitude, not wanda"):
-        AccuracyMonitor(net, saying(0.9), recipe, LIMIT)
 
 
 def test_a_failed_start_leaves_the_model_alone(net, recipe) -> None:

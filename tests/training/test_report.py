@@ -37,13 +37,23 @@ def test_page_shows_metric_threshold_layers_and_changes(monitor, tmp_path) -> No
     body = parsed(page)
     assert len(body.findall(".//circle")) == 4
     assert len([one for one in body.iter("circle") if one.get("class") == "below"]) == 2
-    assert len(body.findall(".//rect")) == 2 * 3 * 4
+    assert len(body.findall(".//rect")) == 4 * 3 * 4
+    assert page.count("256 channels, mean ") == 2 * 4
     assert "threshold 0.81" in page
     changes = [change for record in monitor.log for change in record.changes]
     assert len(body.findall(".//tbody/tr")) == len(changes) > 0
     assert "<script" not in page
     with pytest.raises(OutputExistsError):
         training_report(monitor.log, out)
+
+
+def test_logs_from_before_inputs_were_seen(monitor) -> None:
+    layers = tuple(replace(layer, inputs=None) for layer in monitor.log[0].layers)
+    page = render([replace(monitor.log[0], layers=layers)])
+    assert len(parsed(page).findall(".//rect")) == 2 * 3
+    assert "Variance of" not in page
+    mixed = render([replace(monitor.log[0], layers=(layers[0], *monitor.log[0].layers[1:]))])
+    assert mixed.count("no inputs seen") == 2
 
 
 def test_hostile_names_stay_text(monitor) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from regrain.artifact.output import output_file
 from regrain.core.errors import TrainingError
 from regrain.pipelines.report.markup import Markup, escape, join, section, tag
 
 if TYPE_CHECKING:
-    from regrain.training.log import LayerState, Record
+    from regrain.training.log import InputState, LayerState, Record
 
 WIDTH, HEIGHT = 900, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 32
@@ -63,8 +63,7 @@ def render(records: Sequence[Record]) -> str:
         tag("h1", "Compression while training"),
         tag("p", said),
         *(section(f"metric-{number}", name, _metric(records, name)) for number, name in enumerate(names)),
-        section("bits", "Bits a weight of each layer", _layers(records, "bits")),
-        section("density", "What is kept of each layer", _layers(records, "density")),
+        *(section(key, measure.title, _layers(records, measure)) for key, measure in _measures(records).items()),
         section("changes", "Changes", _changes(records)),
     )
     head = Markup(
@@ -108,32 +107,78 @@ def _metric(records: Sequence[Record], name: str) -> Markup:
     )
 
 
-def _layers(records: Sequence[Record], what: str) -> Markup:
-    """A row a layer, a column an evaluation: the darker, the more is kept; signs are units of pruning or steps."""
+class _Measure(NamedTuple):
+    """One number of each layer, and the text of its cell. `own`: the darkest cell is each row's own, not the page's."""
+
+    title: str
+    value: Callable[[LayerState], float]
+    text: Callable[[LayerState], str]
+    own: bool = False
+
+
+def _measures(records: Sequence[Record]) -> dict[str, _Measure]:
+    """What is drawn: of inputs only if any were seen."""
+    found = {
+        "bits": _Measure("Bits a weight of each layer", lambda layer: layer.bits, _scheme),
+        "density": _Measure("What is kept of each layer", lambda layer: layer.density, _scheme),
+    }
+    if any(layer.inputs is not None for record in records for layer in record.layers):
+        found["variance"] = _Measure("Variance of each layer's inputs", _variance, _inputs, own=True)
+        found["zeros"] = _Measure("Zeros among each layer's inputs", _zeros, _inputs)
+    return found
+
+
+def _scheme(layer: LayerState) -> str:
+    return f"{layer.scheme}, {layer.bits:.2f} bits a weight, {layer.density:.0%} kept"
+
+
+def _variance(layer: LayerState) -> float:
+    return 0.0 if layer.inputs is None else layer.inputs.variance
+
+
+def _zeros(layer: LayerState) -> float:
+    return 0.0 if layer.inputs is None else layer.inputs.sparsity
+
+
+def _inputs(layer: LayerState) -> str:
+    found: InputState | None = layer.inputs
+    if found is None:
+        return "no inputs seen"
+    least, middle, most = found.variances
+    return (
+        f"{found.channels} channels, mean {found.mean:.3g}, variance {found.variance:.3g} (channels {least:.3g}, "
+        f"{middle:.3g}, {most:.3g}), {found.least:.3g} to {found.most:.3g}, {found.sparsity:.0%} zeros, "
+        f"{found.dynamic_range:.3g} octaves, entropy {found.entropy:.2f} bits"
+    )
+
+
+def _layers(records: Sequence[Record], measure: _Measure) -> Markup:
+    """A row a layer, a column an evaluation: the darker, the more; signs are units of pruning or steps."""
     names = [layer.name for layer in records[-1].layers]
     states = [{layer.name: layer for layer in record.layers} for record in records]
-    most = max((_value(layer, what) for state in states for layer in state.values()), default=0.0) or 1.0
+    mosts = {name: max(measure.value(state[name]) for state in states if name in state) for name in names}
+    whole = max(mosts.values(), default=0.0)
     width = (WIDTH - _NAMES - _RIGHT) / len(records)
     parts: list[Markup] = []
     for row, name in enumerate(names):
         top = _TOP + row * _ROW
+        most = (mosts[name] if measure.own else whole) or 1.0
         parts.append(_text(0, top + 12, name if len(name) <= 38 else f"…{name[-37:]}"))
         for column, (record, state) in enumerate(zip(records, states, strict=True)):
             if name in state:
-                parts.append(_cell(record, state[name], what, most, _NAMES + column * width, top, width))
+                share = measure.value(state[name]) / most
+                title = f"{name}, step {record.step}: {measure.text(state[name])}"
+                parts.append(_cell(state[name], title, share, _NAMES + column * width, top, width))
     height = _TOP + len(names) * _ROW + _BOTTOM
     legend = ", ".join(f"{sign} {unit}" for unit, sign in _MARKS.items())
+    scale = "each layer's own most" if measure.own else f"{whole or 1.0:.3g}"
     return join(
-        tag("p", f"Darker is more, up to {most:.3g}. Units: {legend}."),
-        _svg(height, f"{what} of each layer over steps", *parts, _steps(records, _NAMES, height - 10)),
+        tag("p", f"Darker is more, up to {scale}. Units: {legend}."),
+        _svg(height, f"{measure.title}, over steps", *parts, _steps(records, _NAMES, height - 10)),
     )
 
 
-def _cell(record: Record, layer: LayerState, what: str, most: float, left: float, top: int, width: float) -> Markup:
-    value = _value(layer, what)
-    title = (
-        f"{layer.name}, step {record.step}: {layer.scheme}, {layer.bits:.2f} bits a weight, {layer.density:.0%} kept"
-    )
+def _cell(layer: LayerState, title: str, share: float, left: float, top: int, width: float) -> Markup:
     box = tag(
         "rect",
         tag("title", title),
@@ -141,15 +186,11 @@ def _cell(record: Record, layer: LayerState, what: str, most: float, left: float
         y=str(top),
         width=f"{max(width - 1, 0.5):.1f}",
         height=str(_ROW - 2),
-        fill_opacity=f"{0.08 + 0.72 * min(value / most, 1.0):.3f}",
+        fill_opacity=f"{0.08 + 0.72 * min(share, 1.0):.3f}",
         class_="cell",
     )
     sign = _text(left + width / 2 - 3, top + 12, _MARKS[layer.granularity], class_="on") if width >= 9 else Markup("")
     return join(box, sign)
-
-
-def _value(layer: LayerState, what: str) -> float:
-    return layer.bits if what == "bits" else layer.density
 
 
 def _changes(records: Sequence[Record]) -> Markup:

@@ -120,7 +120,7 @@ class _Watch:
         self._calls[name] += 1
         if first != name:
             return
-        rows = _rows(module, x.detach())
+        rows = input_rows(module, x.detach())
         self._last = (x, x._version, name) if _is_linear(module) and not x.is_inference() else None  # noqa: SLF001
         if len(rows):
             if name not in self.found:
@@ -203,7 +203,7 @@ def _hooked(network: Network, names: Iterable[str], watch: _Watch, most: int) ->
             handle.remove()
 
 
-def _rows(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+def input_rows(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The inputs of the weight matrix, one row a position: patches of a convolution, as its weight flattens them."""
     import torch.nn as nn
     from torch.nn.functional import pad, unfold

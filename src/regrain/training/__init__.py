@@ -6,7 +6,7 @@ Lightning, which are imported with them only.
 
 from regrain.models.slim import multiply_adds
 from regrain.training.judging import Limit
-from regrain.training.log import Change, LayerState, Record, read_log
+from regrain.training.log import Change, InputState, LayerState, Record, read_log
 from regrain.training.masks import mask_of
 from regrain.training.monitor import AccuracyMonitor
 from regrain.training.passing import Passing
@@ -17,6 +17,7 @@ from regrain.training.work import prunings_for_work
 __all__ = [
     "AccuracyMonitor",
     "Change",
+    "InputState",
     "LayerState",
     "Limit",
     "Passing",

@@ -8,12 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from regrain.core.activity import Activity
 from regrain.core.errors import TrainingError
 from regrain.core.granularity import Granularity
-from regrain.core.pattern import Score
+from regrain.core.pattern import Pruning, Score
 from regrain.core.recipe import LayerPlan, Method, Recipe
 from regrain.models.statedict import tensor_dtype
 from regrain.profiling.tensor import profile_tensor
+from regrain.training.activations import Activations
 from regrain.training.choices import Effect, Option, effect
 from regrain.training.energy import Energy
 from regrain.training.levels import looser, tighter
@@ -43,14 +45,19 @@ class Layers:
     ) -> None:
         self.origins = recipe.by_name()
         for plan in recipe.layers:
-            if plan.pruning is not None and plan.pruning.score not in (Score.OBS, Score.MAGNITUDE):
-                raise TrainingError(f"score of {plan.name!r} must be obs or magnitude, not {plan.pruning.score}")
+            if plan.name not in (masks or {}) and _needs_inputs(plan.pruning, ramp):
+                assert plan.pruning is not None
+                raise TrainingError(
+                    f"score of {plan.name!r} must be obs or magnitude, not {plan.pruning.score}, where masks are "
+                    "chosen before any input is seen: give a ramp, or masks"
+                )
         self.aims = dict(self.origins)
         self._ramp = ramp
         self._structured = structured
         lossless = (LayerPlan(name, Method.LOSSLESS) for name in self.origins)
         self.energy = Energy()
         self.passing = Passing(model, Recipe(tuple(lossless)), watch=self.energy.add)
+        self.activations = Activations(map(self.weight, self.origins))
         try:
             self._apply(0, dict(masks or {}))
         except BaseException:
@@ -114,6 +121,20 @@ class Layers:
         """Every weight as it is now."""
         return tuple(self._state(name, found) for name, found in effects.items())
 
+    def activity(self) -> dict[str, Activity]:
+        """What flows into each weight now, where inputs have been seen; the sensitivity is up to a factor."""
+        found = {}
+        for name in self.origins:
+            energy = self.energy.of(name)
+            activity = self.activations.activity(name, 0.0 if energy is None else float(energy.sum()))
+            if activity is not None:
+                found[name] = activity
+        return found
+
+    def look(self, on: bool) -> None:
+        """Whether gradients and inputs of the next step are looked at."""
+        self.energy.on = self.activations.on = on
+
     def check_finite(self) -> None:
         """Raise TrainingError for a weight with NaN or infinity."""
         for name in self.origins:
@@ -128,6 +149,7 @@ class Layers:
 
     def remove(self) -> None:
         """The model is an ordinary one again."""
+        self.activations.remove()
         self.passing.detach()
 
     def _apply(self, step: int, masks: dict[str, Tensor]) -> None:
@@ -139,7 +161,7 @@ class Layers:
         self._follow(step)
 
     def _pass(self, name: str, step: int, mask: Tensor | None) -> None:
-        plan, tensor = self.aims[name], self.weight(name).tensor
+        plan = self.aims[name]
         if plan.pruning is None:
             self.passing.change(plan, None)
         elif plan.pruning.density is not None:
@@ -147,7 +169,7 @@ class Layers:
             if self._ramp is not None and mask is None and pruning.pattern.among is None:
                 assert pruning.density is not None
                 pruning = replace(pruning, density=self._ramp.density(pruning.density, step))
-            kept = mask_of(tensor, pruning, self.energy.of(name)) if mask is None else mask
+            kept = self._mask(name, pruning) if mask is None else mask
             self.passing.change(replace(plan, pruning=pruning), kept)
 
     def _follow(self, step: int) -> None:
@@ -161,13 +183,19 @@ class Layers:
                 self.passing.change(plan, mask)
 
     def _options(self, plan: LayerPlan, others: tuple[LayerPlan, ...], now: Effect) -> Iterator[Option]:
-        tensor, energy = self.weight(plan.name).tensor, self.energy.of(plan.name)
         for other in others:
             mask = None
             if other.pruning is not None:
                 same = plan.pruning == other.pruning
-                mask = self.passing.mask(plan.name) if same else mask_of(tensor, other.pruning, energy)
+                mask = self.passing.mask(plan.name) if same else self._mask(plan.name, other.pruning)
             yield Option(plan, other, now, self._effect(other, mask))
+
+    def _mask(self, name: str, pruning: Pruning) -> Tensor:
+        """What a pruning keeps, by what gradients and inputs are now."""
+        weight = self.weight(name)
+        by_inputs = pruning.score in (Score.WANDA, Score.VARIANCE)
+        factor = self.activations.factor(weight, pruning.score) if by_inputs else self.energy.of(name)
+        return mask_of(weight.tensor, pruning, factor)
 
     def _effect(self, plan: LayerPlan, mask: Tensor | None) -> Effect:
         energy = self.energy.of(plan.name)
@@ -192,7 +220,15 @@ class Layers:
             profile.int8_entropy,
             profile.sparsity,
             profile.dynamic_range,
+            self.activations.state_of(name),
         )
+
+
+def _needs_inputs(pruning: Pruning | None, ramp: Ramp | None) -> bool:
+    """Whether a first mask is chosen by inputs that nobody has seen; a ramp's first one keeps everything."""
+    if pruning is None or pruning.score not in (Score.WANDA, Score.VARIANCE):
+        return False
+    return ramp is None or pruning.pattern.among is not None
 
 
 def granularity(plan: LayerPlan) -> Granularity:

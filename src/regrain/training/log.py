@@ -26,10 +26,31 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class InputState:
+    """What flows into a weight's `channels`, as running means over the batches of training that were looked at, at
+    `positions` places so far. `mean` and `variance` are means over the channels, `variances` are those of the least,
+    the middle and the most varying one; `sparsity` is the share of zeros, `dynamic_range` in octaves from the smallest
+    magnitude above 0 to the largest, `entropy` in bits of int8 indices with one scale.
+    """
+
+    positions: int
+    channels: int
+    mean: float
+    variance: float
+    variances: tuple[float, float, float]
+    least: float
+    most: float
+    sparsity: float
+    dynamic_range: float
+    entropy: float
+
+
+@dataclass(frozen=True, slots=True)
 class LayerState:
     """One weight at an evaluation. `bits` are predicted for each of its `count` weights, `density` is what is kept;
     `entropy` (bits, of int8 indices of a row), `sparsity` and `dynamic_range` (octaves) are those of the weights behind
-    the recipe; `damage` is the predicted loss up to a factor that all layers share.
+    the recipe; `damage` is the predicted loss up to a factor that all layers share. `inputs` is None where no inputs
+    have been seen, as of vectors and embeddings.
     """
 
     name: str
@@ -42,6 +63,7 @@ class LayerState:
     entropy: float | None
     sparsity: float | None
     dynamic_range: float | None
+    inputs: InputState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +92,20 @@ def parse_record(line: str) -> Record:
     """A record from its line. Raises TrainingError for anything else."""
     try:
         value = json.loads(line)
-        layers = tuple(LayerState(**layer) for layer in value.pop("layers"))
+        layers = tuple(_layer(layer) for layer in value.pop("layers"))
         changes = tuple(Change(**change) for change in value.pop("changes"))
         return Record(**value, layers=layers, changes=changes)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         names = ", ".join(field.name for field in fields(Record))
         raise TrainingError(f"a line of the log must be a record with {names}: {error}") from None
+
+
+def _layer(value: dict[str, Any]) -> LayerState:
+    inputs = value.pop("inputs", None)
+    if inputs is not None:
+        least, middle, most = inputs.pop("variances")
+        inputs = InputState(**inputs, variances=(least, middle, most))
+    return LayerState(**value, inputs=inputs)
 
 
 def read_log(path: str | os.PathLike[str]) -> list[Record]:

@@ -12,17 +12,18 @@ from regrain.core.pattern import Pruning, Score
 from regrain.training.weights import as_matrix
 
 
-def mask_of(weights: Tensor, pruning: Pruning, energy: Tensor | None = None) -> Tensor:
+def mask_of(weights: Tensor, pruning: Pruning, factor: Tensor | None = None) -> Tensor:
     """True where a weight is kept; same shape and device.
 
-    A unit is worth its weights' mean w^2 E[g^2], the loss that dropping it adds to second order (LeCun, Denker and
-    Solla, 1990), with `energy` (R, C) as E[g^2] of the weights seen as a matrix; by magnitude, or where no gradient has
-    been seen, the mean w^2. At least one unit is kept.
+    A unit is worth the mean of its weights' w^2 times `factor` (R, C), which is that of the weights seen as a matrix:
+    E[g^2] for the score obs, the loss that dropping it adds to second order (LeCun, Denker and Solla, 1990); E[x^2] or
+    var(x) of their inputs for wanda and variance. By magnitude, or where nothing has been seen yet, it is the mean w^2.
+    At least one unit is kept.
     """
     matrix = as_matrix(weights.detach().float())
     worth = matrix.square()
-    if energy is not None and pruning.score is not Score.MAGNITUDE:
-        worth = worth * energy
+    if factor is not None and pruning.score is not Score.MAGNITUDE:
+        worth = worth * factor
     kept = _among(worth, *pruning.pattern.among) if pruning.pattern.among else _units(worth, weights, pruning)
     return kept.reshape(weights.shape)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from regrain.core.activity import Activity
 from regrain.core.errors import BudgetError, TrainingError
 from regrain.core.recipe import LayerPlan, Recipe
 from regrain.models.statedict import tensor_dtype
@@ -176,6 +177,12 @@ class AccuracyMonitor:
             plans.append(replace(plan, bytes=float(size), loss=0.0))
         return Recipe(tuple(plans), note={"training": self._note()})
 
+    def activity(self) -> dict[str, Activity]:
+        """What flows into the recipe's linear layers and convolutions now, by weight and input channel: running means
+        over the steps that were looked at. `sensitivity` is the sum of E[g^2], up to a factor that all layers share.
+        """
+        return self.layers.activity()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on with, as tensors and plain values: `torch.load(weights_only=True)` reads it."""
         return save(self)
@@ -200,8 +207,8 @@ class AccuracyMonitor:
         return judgment
 
     def _look(self) -> None:
-        """Whether the gradients of the next step are looked at: of the first, and then of every so many."""
-        self.layers.energy.on = self.steps % self.schedule.sample == 0
+        """Whether gradients and inputs of the next step are looked at: of the first, and then of every so many."""
+        self.layers.look(self.steps % self.schedule.sample == 0)
 
     def _act(self, now: Reading) -> Record:
         self._check_attached()
@@ -304,7 +311,7 @@ class AccuracyMonitor:
     def _measure(self, how: AbstractContextManager[None]) -> Reading:
         assert self._evaluate is not None
         self.layers.check_finite()
-        with undisturbed(self.model), how:
+        with undisturbed(self.model), self.layers.activations.paused(), how:
             return read(self._evaluate(self.model), self.limit)
 
     def _note(self) -> dict[str, object]:

@@ -40,6 +40,7 @@ def save(monitor: AccuracyMonitor) -> dict[str, Any]:
         "text": json.dumps(text),
         "masks": {name: mask.cpu().clone() for name, mask in masks.items() if mask is not None},
         "energy": {name: value.cpu() for name, value in layers.energy.state().items()},
+        "activations": layers.activations.state(),
     }
 
 
@@ -59,6 +60,7 @@ def restore(monitor: AccuracyMonitor, state: Mapping[str, Any]) -> None:
         {name: mask.to(device[name]) for name, mask in state["masks"].items()},
     )
     layers.energy.load({key: value.to(device[key.rpartition("/")[0]]) for key, value in state["energy"].items()})
+    layers.activations.load(state.get("activations", {}))  # states of earlier versions have none
     monitor.steps, monitor.clock, monitor.held = text["steps"], text["clock"], text["held"]
     monitor.changed = dict(text["changed"])
     monitor.baseline = None if text["baseline"] is None else Reading(*text["baseline"])
