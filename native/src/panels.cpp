@@ -20,7 +20,9 @@ std::size_t entry_bytes(PanelValue type) {  // of sixteen weights
 
 PanelWork work_of(const Panels& panels, std::size_t first, unsigned count) {
   const std::uint32_t* starts = panels.starts + (panels.shared ? 0 : first * panels.segments);
-  PanelWork work{{}, {}, {}, starts, panels.shared ? nullptr : panels.lists, panels.segments};
+  static constexpr std::uint16_t kNone = 0;  // lists without an entry may be anywhere
+  const std::uint16_t* list = panels.shared ? nullptr : panels.lists != nullptr ? panels.lists : &kNone;
+  PanelWork work{{}, {}, {}, starts, list, panels.segments};
   for (unsigned p = 0; p < count; ++p) {
     const std::size_t before = panels.shared ? (first + p) * starts[panels.segments] : starts[0];
     work.values[p] = static_cast<const std::uint8_t*>(panels.values) + before * entry_bytes(panels.type);
