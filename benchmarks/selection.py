@@ -28,6 +28,7 @@ import torch
 from members import Member, members
 
 from regrain.core.recipe import Method
+from regrain.planning.builder import Builder
 from regrain.planning.candidates import candidates
 from regrain.planning.evaluate import Evaluator
 from regrain.planning.search import Candidate
@@ -83,7 +84,7 @@ def compare(member: Member, work: Path, only_times: bool) -> dict[str, object]:
         return {"weights": weights, "seconds": seconds}
     with tempfile.TemporaryDirectory() as folder:
         evaluator = Evaluator(network, replace(task, evaluate=None), "search", Store(Path(folder)))
-        candidate = Candidate(evidence, evaluator, evaluator.store, 1)
+        candidate = Candidate(evidence, evaluator, evaluator.store, Builder(evidence.layers, 1))
         line = [point(candidate, made["search"], loss, weights) for loss in LINE]
         asked = {
             name: [point(candidate, made[name], loss, weights) for loss in ASKED] for name in ("closed-form", "learned")

@@ -210,7 +210,7 @@ def _frontier(
 ) -> Iterator[tuple[int, Measured]]:
     """Bytes and what the audit split says, of the best recipe for each predicted loss."""
     session = prepare(model, task, options, Listener())
-    candidate = Candidate(session.evidence, audit, audit.store, session.threads)
+    candidate = Candidate(session.evidence, audit, audit.store, session.candidate.builder)
     for target in case.targets:
         plans = {plan.name: plan for plan in session.solver.for_loss(target).plans}
         _, nbytes, raw = candidate.evaluate(plans)

@@ -134,3 +134,14 @@ def test_what_is_not_finite_is_pointed_out(tmp_path, run):
 
     save_file({"w": np.array([[1.0, np.nan], [np.inf, 2.0]], np.float32)}, tmp_path / "odd.safetensors")
     assert "w: 1 NaN, 1 infinite" in text(run("profile", tmp_path / "odd.safetensors"))
+
+
+def test_dynamic_sparsity_enable(run, model, tmp_path):
+    """compress --dynamic sets the flag of every matrix and of nothing else; without it there is none."""
+    out = tmp_path / "out.safetensors"
+    for option, wanted in (((), False), (("--dynamic",), True)):
+        assert run("compress", model, "--out", out, "--force", *option).exit_code == 0
+        found = {tensor["name"]: tensor for tensor in json.loads(run("inspect", out, "--json").stdout)["tensors"]}
+        for name, tensor in found.items():
+            assert tensor["dynamic"] is (wanted and len(tensor["shape"]) == 2), name
+        assert run("verify", out, "--against", model).exit_code == 0

@@ -13,8 +13,10 @@ import safetensors.torch
 import torch
 
 import regrain
-from regrain.core.pattern import Pattern
-from regrain.core.recipe import Method, parse_recipe
+import regrain.torch
+from regrain.core.pattern import Pattern, Pruning
+from regrain.core.recipe import LayerPlan, Method, Recipe, parse_recipe
+from regrain.models.task import task_from
 
 TASK = Path(__file__).parents[1] / "cli" / "tiny.py"
 
@@ -135,3 +137,35 @@ def test_for_bytes_alone_nothing_is_pruned(tiny, tmp_path):
     result = regrain.compress(tiny, out, task=TASK, max_drop="2%", threads=1, work=tiny.with_name("measured"))
     assert all("pruning" not in plan for plan in result.receipt["recipe"].values())
     assert result.receipt["work"]["artifact"] == result.receipt["work"]["original"]
+
+
+class Shared(torch.nn.Module):
+    """The last two layers have one weight."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.third = (torch.nn.Linear(8, 8) for _ in range(3))
+        self.third.weight = self.second.weight
+
+    def forward(self, x):
+        return self.third(self.second(self.first(x).relu()).relu())
+
+
+def test_rows_follow_a_weight_by_its_other_name(tmp_path):
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({name: tensor.clone() for name, tensor in Shared().state_dict().items()}, path)
+
+    def inputs(split):
+        seed = ("calibration", "search", "held_out").index(split)
+        return torch.randn(160, 8, generator=torch.Generator().manual_seed(seed)).split(80)
+
+    task = task_from(Shared, inputs, lambda model, batch: model(batch), kind="logits")
+    columns = LayerPlan("third.weight", Method.PRUNE, pruning=Pruning(Pattern("column"), 0.5))
+    rows = LayerPlan("first.weight", Method.PRUNE, pruning=Pruning(Pattern("row"), follows="third.weight"))
+    found = regrain.compress(path, tmp_path / "a.safetensors", task=task, recipe=Recipe((columns, rows)), threads=1)
+    state = regrain.torch.load_file(found.path)
+    kept = state["second.weight"].any(0)
+    assert kept.sum() == 4
+    assert torch.equal(state["first.weight"].any(1), kept)
+    assert torch.equal(state["third.weight"], state["second.weight"])

@@ -13,7 +13,8 @@ from regrain.core.pattern import Pattern, Pruning
 from regrain.core.recipe import Cell, LayerPlan, Method, Recipe
 from regrain.models.slim import fit
 from regrain.models.task import task_from
-from regrain.pipelines.slim import Channels, cut_of, read_channels
+from regrain.pipelines.channels import Channels, read_channels
+from regrain.pipelines.slim import cut_of
 
 
 def mlp():
@@ -44,7 +45,21 @@ def convolutions():
     return model
 
 
-SHAPES = {mlp: (12,), convolutions: (1, 6, 6)}
+def valid():
+    """Without padding and biases: running means take over."""
+    torch.manual_seed(0)
+    conv, norm, relu = torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.ReLU
+    model = torch.nn.Sequential(
+        conv(1, 12, 3, bias=False), norm(12), relu(), conv(12, 8, 3, bias=False), norm(8), relu(), torch.nn.Flatten(),
+        torch.nn.Linear(32, 4)
+    )  # fmt: skip
+    with torch.no_grad():
+        model[1].bias.fill_(0.5)
+        model.train()(torch.randn(64, 1, 6, 6))
+    return model
+
+
+SHAPES = {mlp: (12,), convolutions: (1, 6, 6), valid: (1, 6, 6)}
 CHAINS = {mlp: (("0.weight", "2.weight"), ("2.weight", "4.weight")), convolutions: (("0.weight", "3.weight"),)}
 
 
@@ -144,6 +159,70 @@ def test_a_slim_model_does_what_the_pruned_one_does(made, cell):
     assert " --slim" in slim.receipt["command"] and " --slim" not in whole.receipt["command"]
 
 
+def by_rows(cell=None, **densities):
+    """Rows are pruned on their own."""
+    plans = []
+    for name, density in densities.items():
+        pruning = Pruning(Pattern("row"), density)
+        step = (None, None) if cell is None else (Cell(cell), 2.0**-7)
+        plans.append(LayerPlan(name, Method.PRUNE if cell is None else Method.QUANTIZE, *step, pruning=pruning))
+    return Recipe(tuple(plans))
+
+
+@pytest.mark.parametrize("cell", [None, "row"])
+@pytest.mark.parametrize(("make", "user", "bias"), [(mlp, "2.weight", "2.bias"), (valid, "3.weight", "4.running_mean")])
+def test_rows_that_were_dropped_alone_fold_into_biases(tmp_path, make, user, bias, cell):
+    made = make, tmp_path / "model.safetensors"
+    save_file(make().state_dict(), made[1])
+    recipe = by_rows(cell, **{"0.weight": 0.5})
+    whole = compressed(made, "whole.safetensors", recipe=recipe)
+    (told,) = whole.receipt["channels"]
+    assert (told["user"], told["bias"], told["sign"]) == (user, bias, -1 if make is valid else 1)
+    count = len(make()[0].weight)
+    assert len(told["constants"]) == count // 2
+    assert any(held > 0.0 for _, held in told["constants"])
+    wanted = outputs(make, masked(make, whole.path))
+    regrain.restore(whole.path, tmp_path / "small.safetensors", slim=True)
+    slim = compressed(made, "slim.safetensors", recipe=recipe, slim=True)
+    assert slim.receipt["slim"]["channels"] == count // 2
+    for state in (load_file(tmp_path / "small.safetensors"), regrain.torch.load_file(slim.path)):
+        assert len(state["0.weight"]) == state[user].shape[1] == count // 2
+        model = make()
+        fit(model, state)
+        assert close(outputs(make, model), wanted)
+
+
+def test_rows_that_must_stay_are_told_of(tmp_path):
+    """Behind them zeros are put around what a batch norm makes of them, but for what its ReLU makes 0."""
+    made = convolutions, tmp_path / "model.safetensors"
+    save_file(convolutions().state_dict(), made[1])
+    recipe = by_rows(**{"0.weight": 0.5, "3.weight": 0.5, "8.weight": 0.5})
+    found = compressed(made, "slim.safetensors", recipe=recipe, slim=True)
+    state = regrain.torch.load_file(found.path)
+    assert 6 < len(state["0.weight"]) < 12
+    assert len(state["3.weight"]) == 4
+    model = convolutions()
+    fit(model, state)
+    whole = compressed(made, "whole.safetensors", recipe=recipe)
+    assert close(outputs(convolutions, model), outputs(convolutions, masked(convolutions, whole.path)))
+    padded = "rows of '0.weight' that were dropped stay, as zeros: '3.weight' pads with zeros, so that none can take"
+    assert any(note.startswith(padded) for note in found.notes)
+    assert any("rows of '8.weight' that were dropped stay, as zeros: " in note for note in found.notes)
+    assert not any("'3.weight' that" in note for note in found.notes)
+
+
+def test_layers_of_a_slim_receipt_are_those_of_its_file(made):
+    make, _ = made
+    found = compressed(made, "slim.safetensors", recipe=recipe_of(make, "row"), slim=True)
+    stored = {one.descriptor.name: one.stored for one in found.artifact.tensors}
+    for layer in found.receipt["layers"]:
+        assert layer["bytes"] == stored[layer["name"]], layer["name"]
+    sizes = found.receipt["sizes"]
+    assert sizes["artifact"] == pytest.approx(found.artifact.nbytes, rel=0.3)
+    whole = compressed(made, "whole.safetensors", recipe=recipe_of(make, "row"))
+    assert sizes["artifact"] < whole.receipt["sizes"]["artifact"]
+
+
 def test_the_search_finds_channels_to_remove(made):
     make, _ = made
     found = compressed(
@@ -168,7 +247,7 @@ def test_nothing_to_remove_is_said(made):
 def test_options_that_slim_models_cannot_have(made):
     for wrong, words in (
         ({"cells": ["group:4"]}, "cells must be"),
-        ({"patterns": ["fine"]}, "patterns must have column"),
+        ({"patterns": ["fine"]}, "patterns must have column or row"),
     ):
         with pytest.raises(regrain.BudgetError, match=words):
             compressed(made, "a.safetensors", bits=9, slim=True, **wrong)
@@ -180,10 +259,25 @@ def test_hostile_channels(told):
         read_channels([{"channels": told}])
 
 
+@pytest.mark.parametrize("constants", ["x", [[0]], [[0, "1"]], [[1, 0.0], [1, 0.0]], [[-1, 0.0]], [[0, math.inf]]])
+def test_hostile_constants(constants):
+    told = {"user": "a", "makers": ["b"], "vectors": [], "constants": constants}
+    with pytest.raises(regrain.CorruptArtifactError, match="constants must be channels in ascending order"):
+        read_channels([{"channels": [told]}])
+
+
+def test_channels_are_written_and_read():
+    for one in (Channels("a", ("b",), ("c",)), Channels("a", ("b",), (), ((0, 0.0), (2, -1.5)), "c", -1)):
+        assert read_channels([{}, {"channels": [one.to_json()]}]) == [one]
+
+
 @pytest.mark.parametrize(
     "channels",
     [
         Channels("absent", ("a",), ()),
+        Channels("a", ("b",), (), ((4, 0.0),)),
+        Channels("a", ("b",), (), ((3, 1.0),), "absent"),
+        Channels("a", ("b",), (), ((3, 1.0),), "vector"),
         Channels("vector", ("a",), ()),
         Channels("a", ("absent",), ()),
         Channels("a", ("vector",), ()),

@@ -13,11 +13,15 @@ import torch
 from torch import nn
 
 from regrain import Budget, Scores, TaskError
+from regrain.core.pattern import Compensation, Pattern, Pruning
 from regrain.core.recipe import LayerPlan
 from regrain.models.task import task_from
 from regrain.pipelines.options import Listener, Options
 from regrain.pipelines.session import Session, prepare
-from regrain.planning.search import GUARD, Search, guarded, plans_digest
+from regrain.planning.builder import plans_digest
+from regrain.planning.candidates import Candidates, Curve
+from regrain.planning.search import GUARD, Candidate, Search, choose_compensation, guarded
+from regrain.planning.solve import Objective, Solver
 
 SEEDS = {"calibration": 1, "search": 2, "held_out": 3}
 
@@ -147,3 +151,25 @@ def test_metrics_are_guarded_by_fidelity() -> None:
         (Budget(min_fidelity=0.5), True),
     ):
         assert guarded(budget, "embeddings", metrics) is budget
+
+
+@pytest.mark.parametrize("compensation", [Compensation.SEQUENTIAL, Compensation.LEAST_SQUARES])
+def test_compensation_is_chosen_by_what_is_lost(
+    session: Session, monkeypatch: pytest.MonkeyPatch, compensation: Compensation
+) -> None:
+    how = Pruning(Pattern("column"), 0.5, compensation=Compensation.SEQUENTIAL)
+    drops = Curve(None, np.zeros(1, np.int64), np.array([50.0]), np.array([1e-3]), how, 0.5)
+    solver = Solver([Candidates("2.weight", 100, 100.0, (drops,), work=10)], objective=Objective.WORK)
+    original, evaluated = Candidate.evaluate, []
+
+    def worse(self: Candidate, plans: dict[str, LayerPlan]) -> object:
+        found = original(self, plans)
+        other = plans["2.weight"].pruning.compensation is not compensation
+        evaluated.append(other)
+        raw = replace(found.raw, fidelity=replace(found.raw.fidelity, losses=found.raw.fidelity.losses + 0.1 * other))
+        return found._replace(raw=raw)
+
+    monkeypatch.setattr(Candidate, "evaluate", worse)
+    choose_compensation(session.candidate, solver)
+    assert sorted(evaluated) == [False, True]
+    assert solver.for_loss(0.01).plans[0].pruning.compensation is compensation

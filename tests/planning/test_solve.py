@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrain.core.pattern import Pattern, Pruning
+from regrain.core.pattern import Compensation, Pattern, Pruning
 from regrain.core.recipe import Cell, Method
 from regrain.planning.candidates import Candidates, Curve
 from regrain.planning.hostcosts import HostCosts, measure_costs
@@ -251,6 +251,31 @@ def test_of_decisions_that_exclude_each_other_the_better_one_is_taken() -> None:
     found = Solver(tensors, None, Objective.WORK).for_loss(0.2)
     assert [plan.pruning and plan.pruning.follows for plan in found.plans] == [None, "c", None]
     assert found.work == 560.0
+
+
+def test_what_is_kept_whole_makes_up_for_what_is_not() -> None:
+    """Where anything is dropped at all, and only where it can."""
+    drops = Curve(None, np.zeros(1, np.int64), np.array([50.0]), np.array([0.01]), Pruning(Pattern("column"), 0.5), 0.5)
+    pruned = Candidates("a", 100, 100.0, (drops,), work=10)
+    whole, other = Candidates("b", 100, 100.0, (), work=10, absorbs=True), Candidates("c", 100, 100.0, (), work=10)
+    solver = Solver([pruned, whole, other], objective=Objective.WORK)
+    first, second, third = solver.for_loss(0.02).plans
+    assert first.pruning == drops.pruning
+    assert second.pruning == Pruning(Pattern("column"), 1.0, compensation=Compensation.SEQUENTIAL)
+    assert (second.method, second.bytes, third.method) == (Method.PRUNE, 100.0, Method.LOSSLESS)
+    assert {plan.method for plan in solver.for_loss(0.0).plans} == {Method.LOSSLESS}
+    both = Solver([pruned, whole, other], objective=Objective.BOTH).for_loss(0.02)
+    assert [plan.method for plan in both.plans] == [Method.PRUNE, Method.LOSSLESS, Method.LOSSLESS]
+
+
+def test_each_tensor_may_make_up_for_itself_alone() -> None:
+    how = Pruning(Pattern("column"), 0.5, compensation=Compensation.SEQUENTIAL)
+    drops = Curve(None, np.zeros(1, np.int64), np.array([50.0]), np.array([0.01]), how, 0.5)
+    tensors = [Candidates("a", 100, 100.0, (drops,), work=10), Candidates("b", 100, 100.0, (), work=10, absorbs=True)]
+    solver = Solver(tensors, objective=Objective.WORK)
+    assert [plan.pruning and plan.pruning.compensation for plan in solver.for_loss(0.02).plans] == ["sequential"] * 2
+    solver.sequential = False
+    assert [plan.pruning for plan in solver.for_loss(0.02).plans] == [Pruning(Pattern("column"), 0.5), None]
 
 
 def test_work_alone_rounds_nothing() -> None:

@@ -151,11 +151,12 @@ def test_making_up_for_it_pays(case, unit: tuple[int, int]) -> None:
         return next(prune(weights, damage, unit, [0.5], score=score, compensation=compensation))
 
     for score in Score:
-        squares, mean, none = (other(score, how) for how in Compensation)
+        squares, sequential, mean, none = (other(score, how) for how in Compensation)
         assert np.array_equal(squares.units, none.units) or score is Score.OBS
         assert best.cost <= squares.cost * 1.01
         assert squares.cost < mean.cost
         assert same(mean, none)  # the mean is the bias's affair
+        assert same(squares, sequential)  # so it begins
 
 
 def test_equal_scores_keep_the_first() -> None:

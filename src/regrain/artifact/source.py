@@ -47,6 +47,12 @@ class Source:
     done: Callable[[str], None] = field(default=lambda _: None)
     notes: tuple[str, ...] = ()
 
+    @property
+    def matrices(self) -> frozenset[str]:
+        """Tensors of floating-point numbers with two axes or more: what has a granularity that could change."""
+        entries = self.header.entries.items()
+        return frozenset(name for name, entry in entries if len(entry.shape) > 1 and DTYPES[entry.dtype].floating)
+
     def chunks(self) -> Iterator[memoryview]:
         """The plain safetensors file from its first byte to its last, in pieces of at most 4 MiB."""
         yield memoryview(file_head(self.header.text))

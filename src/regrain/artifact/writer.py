@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from functools import partial
 
@@ -41,15 +41,23 @@ _DIGEST = "f" * 64
 
 
 def write_artifact(
-    source: Source, sink: Sink, *, version: str, threads: int = 1, progress: Progress | None = None
+    source: Source,
+    sink: Sink,
+    *,
+    version: str,
+    threads: int = 1,
+    progress: Progress | None = None,
+    dynamic: Collection[str] = (),
 ) -> None:
-    """Write `source` to `sink`. The bytes depend on the source and on `version` alone, not on `threads`."""
+    """Write `source` to `sink`. `dynamic` names the tensors whose granularity a run time may change. The bytes depend
+    on all arguments but `threads`.
+    """
     names = list(source.header.entries)
     suffix = unused_suffix(names)
-    capacity = _capacity(source, suffix)
+    capacity = _capacity(source, suffix, dynamic)
     sink.write(bytes(8 + capacity))
     with Digest(source.chunks()) as digest:
-        body = _Body(source, sink, suffix, threads, progress)
+        body = _Body(source, sink, suffix, threads, progress, dynamic)
         body.write_coded()
         body.write_kept()
         sha256 = digest.hexdigest()
@@ -87,12 +95,21 @@ def unused_name(names: list[str], name: str) -> str:
 class _Body:
     """The data part as it grows. Coded payloads come first: their lengths are multiples of 8, so all stay aligned."""
 
-    def __init__(self, source: Source, sink: Sink, suffix: str, threads: int, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        suffix: str,
+        threads: int,
+        progress: Progress | None,
+        dynamic: Collection[str],
+    ) -> None:
         self._source = source
         self._sink = sink
         self._suffix = suffix
         self._threads = threads
         self._progress = progress
+        self._dynamic = dynamic
         self._start = sink.offset
         self._total = source.header.data_bytes
         self._done = 0
@@ -138,7 +155,7 @@ class _Body:
             self._finish(name, Kept(checksum(seed_of(name), data)), data.size)
 
     def _finish(self, name: str, record: Record, stored: int) -> None:
-        self.records[name], self.stored[name] = record, stored
+        self.records[name], self.stored[name] = record._replace(dynamic=name in self._dynamic), stored
         self._source.done(name)
         self._done += self._source.header.entries[name].nbytes
         if self._progress is not None:
@@ -176,7 +193,7 @@ def coder_of(record: Record) -> Coder:
     return Coder.TIED if isinstance(record, Tied) else Coder.RANS if isinstance(record, Coded) else Coder.RAW
 
 
-def _capacity(source: Source, suffix: str) -> int:
+def _capacity(source: Source, suffix: str, dynamic: Collection[str]) -> int:
     """Bytes that the header can need at most, as a multiple of 8: every tensor takes its longest form."""
     # What is coded is smaller than it was, so no offset is beyond the original, its header (zlib adds little) and a
     # receipt of well under 1000 bytes.
@@ -185,13 +202,14 @@ def _capacity(source: Source, suffix: str) -> int:
     most = 0
     for name, entry in source.header.entries.items():
         payload = Entry("U8", (end,), end, end)
+        flag = name in dynamic
         forms = [
-            _size(name, Coded(entry.dtype, entry.shape), name + suffix, payload),
-            _size(name, Kept(2**32 - 1), name, Entry(entry.dtype, entry.shape, end, end)),
+            _size(name, Coded(entry.dtype, entry.shape, dynamic=flag), name + suffix, payload),
+            _size(name, Kept(2**32 - 1, dynamic=flag), name, Entry(entry.dtype, entry.shape, end, end)),
         ]
         other = longest.get(entry[:2])
         if other is not None:
-            forms.append(_size(name, Tied(other), None, payload))
+            forms.append(_size(name, Tied(other, dynamic=flag), None, payload))
         if other is None or len(json.dumps(name)) > len(json.dumps(other)):
             longest[entry[:2]] = name
         most += max(forms)

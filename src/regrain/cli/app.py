@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from regrain.cli import compress, demo, evaluate, inspect, plan, profile, report, restore, verify
+from regrain.cli import bench, compress, demo, evaluate, inspect, plan, profile, report, restore, run, verify
 from regrain.cli.failures import explained
 
 
@@ -38,6 +38,8 @@ VERBS: dict[str, Any] = {
     "verify": verify,
     "restore": restore,
     "eval": evaluate,
+    "run": run,
+    "bench": bench,
     "demo": demo,
 }
 for name, verb in VERBS.items():

@@ -63,6 +63,7 @@ def parse_options(
     selector: str = "search",
     rule: RuleOptions | None = None,
     slim: bool = False,
+    dynamic: bool = False,
 ) -> Options:
     """Options of planning. Raises typer.BadParameter."""
     from regrain.pipelines.options import options_of
@@ -82,6 +83,7 @@ def parse_options(
             selector=selector,
             rule=rule,
             slim=slim,
+            dynamic=dynamic,
         )
 
 

@@ -13,6 +13,7 @@ from regrain.cli.options import (
     Bits,
     Cells,
     Confidence,
+    Dynamic,
     Force,
     Fresh,
     HighEntropy,
@@ -75,6 +76,7 @@ def command(
     objective: Objective = "bytes",
     patterns: Patterns = None,
     slim: Slim = False,
+    dynamic: Dynamic = False,
     selector: Selector = "search",
     high_entropy: HighEntropy = None,
     low_entropy: LowEntropy = None,
@@ -109,7 +111,7 @@ def command(
     _check(task, budget, recipe, [name for name, value in searching.items() if value])
     steps = None if recipe is None else read_recipe(recipe)
     if task is None:
-        _plainly(model, out, steps, force, threads, as_json)
+        _plainly(model, out, steps, dynamic, force, threads, as_json)
     else:
         _within(
             model,
@@ -117,7 +119,9 @@ def command(
             task,
             budget,
             steps,
-            parse_options(seed, cells, work, resume, fresh, threads, objective, patterns, selector, rule, slim),
+            parse_options(
+                seed, cells, work, resume, fresh, threads, objective, patterns, selector, rule, slim, dynamic
+            ),
             force,
             as_json,
         )
@@ -173,7 +177,13 @@ def _within(
 
 
 def _plainly(
-    model: Path, out: Path | None, recipe: Recipe | None, force: bool, threads: int | None, as_json: bool
+    model: Path,
+    out: Path | None,
+    recipe: Recipe | None,
+    dynamic: bool,
+    force: bool,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     from regrain.cli.output import emit_json
     from regrain.cli.progress import progress_bar
@@ -181,7 +191,7 @@ def _plainly(
 
     start = time.perf_counter()
     with progress_bar("compressing") as progress:
-        result = compress(model, out, recipe=recipe, force=force, threads=threads, progress=progress)
+        result = compress(model, out, recipe=recipe, dynamic=dynamic, force=force, threads=threads, progress=progress)
     if as_json:
         emit_json(result.to_json())
     else:

@@ -109,6 +109,13 @@ Slim = Annotated[
         "regrain.models.slim.fit. Of use with --objective work or both.",
     ),
 ]
+Dynamic = Annotated[
+    bool,
+    typer.Option(
+        "--dynamic",
+        help="Let a run time change the granularity of every matrix (dynamic sparsity enable): see regrain run.",
+    ),
+]
 Selector = Annotated[
     str,
     typer.Option(

@@ -40,6 +40,21 @@ def progress_bar(what: str, *, wanted: bool = True) -> Iterator[Callable[[int, i
 
 
 @contextmanager
+def progress_line() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A function to call with what is going on, and how much of how much is done; None where nobody would see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
+
+
+@contextmanager
 def job_progress(*, quiet: bool = False) -> Iterator[Listener]:
     """Who listens to a job within a budget: what it does and the best point so far, on stderr if that is a terminal.
 

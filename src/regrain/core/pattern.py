@@ -79,6 +79,7 @@ class Compensation(StrEnum):
     """What the weights that are kept do about those that are not."""
 
     LEAST_SQUARES = "least-squares"  # they change so that the calibration data notice least, and the bias with them
+    SEQUENTIAL = "sequential"  # the same for what layers before make of the data now: also for what these have lost
     MEAN = "mean"  # the bias takes over the mean of what is missing
     NONE = "none"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from regrain.accuracy.resolution import resolve
 from regrain.artifact.layout import artifact_name, check_apart, find_layout
 from regrain.artifact.output import check_output, output_directory, output_file
 from regrain.artifact.packed import write_packed
+from regrain.artifact.source import Source
 from regrain.core.dtypes import numpy_dtype
 from regrain.core.errors import BudgetError, RecipeError, TaskError
+from regrain.core.pattern import Pruning
 from regrain.core.recipe import LayerPlan, Method, Recipe
 from regrain.core.scores import Scores
 from regrain.models import open_source
@@ -131,9 +133,9 @@ def compress_within(
         phases["judge"] = time.perf_counter() - start - sum(phases.values())
         built = session.candidate.build(plans)
         cut = cut_built(session, plans, built) if options.slim else NOTHING
-        if options.slim and not cut.rows:
-            notes.append("nothing is slim: no channels could be removed altogether")
-            listener.note(notes[-1])
+        notes += cut.notes
+        for note in cut.notes:
+            listener.note(note)
         listener.step("writing", 0, 0)
         receipt = receipt_of(session, search, budget, judged, plans, built, cut, replayed=recipe is not None)
         _write(session, target, built, cut, receipt, budget.byte_limit(session.weights), force)
@@ -230,14 +232,22 @@ def _replayed(session: Session, search: Search, recipe: Recipe) -> Point:
     names |= {name for source in session.sources for name in source.header.entries}
     recipe.check_names(names)
     plans: dict[str, LayerPlan] = {}
+    same = session.evidence.same
     for name, plan in recipe.by_name().items():
-        owner = session.evidence.same.get(name, name)
+        owner = same.get(name, name)
         if owner in session.evidence.layers:
-            plans.setdefault(owner, replace(plan, name=owner))
+            plans.setdefault(owner, replace(plan, name=owner, pruning=_owned(plan.pruning, same)))
         elif plan.method is not Method.LOSSLESS:
             raise RecipeError(f"{name!r} must be a floating-point weight of the task's model to be quantized: drop it")
     lossless = {name: LayerPlan(name, Method.LOSSLESS) for name in session.evidence.layers}
     return search.of(lossless | plans, 0.0)
+
+
+def _owned(how: Pruning | None, same: Mapping[str, str]) -> Pruning | None:
+    """A pruning that follows the layer that owns the weights that it names."""
+    if how is None or how.follows is None:
+        return how
+    return replace(how, follows=same.get(how.follows, how.follows))
 
 
 def _judge(
@@ -261,7 +271,7 @@ def _judge(
     listener.step("judging on held-out data", 0, len(sequence))
     store = Store(session.store.folder / f"held-{digest[:16]}")
     evaluator = Evaluator(session.network, session.task, "held_out", store)
-    candidate = Candidate(session.evidence, evaluator, evaluator.store, session.threads, session.candidate.prunings)
+    candidate = Candidate(session.evidence, evaluator, evaluator.store, session.candidate.builder)
     # A fidelity of 0 alone is what a recipe without limits has: anything goes, though KL may be above 1.
     free = recipe is not None and budget.min_fidelity == 0.0 and budget.max_drop is budget.max_drop_abs is None
     limited = budget.limits_quality and not free
@@ -338,11 +348,14 @@ def _write(
             return None
         return cut.of(name, one.values.astype(numpy_dtype(layer.dtype)))
 
+    def changing(source: Source) -> Collection[str]:
+        return source.matrices if session.options.dynamic else ()
+
     options: dict[str, Any] = {"version": __version__, "receipt": receipt, "threads": session.threads}
     sources = [slim_source(source, cut) if cut.rows else source for source in session.sources]
     if session.layout.single:
         with output_file(target, force=force) as sink:
-            write_packed(sources[0], sink, form, replaced=replaced, **options)
+            write_packed(sources[0], sink, form, replaced=replaced, dynamic=changing(sources[0]), **options)
             _check_size(sink.offset, limit)
         return
     total = 0
@@ -351,7 +364,7 @@ def _write(
             file = folder / artifact_name(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             with output_file(file, force=False) as sink:
-                write_packed(source, sink, form, replaced=replaced, **options)
+                write_packed(source, sink, form, replaced=replaced, dynamic=changing(source), **options)
             total += file.stat().st_size
         _check_size(total, limit)
         copy_others(session.layout, folder)

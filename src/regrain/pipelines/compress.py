@@ -46,6 +46,7 @@ def compress(
     selector: str = "search",
     rule: RuleOptions | None = None,
     slim: bool = False,
+    dynamic: bool = False,
     work: str | os.PathLike[str] | None = None,
     resume: bool = False,
     fresh: bool = False,
@@ -69,7 +70,8 @@ def compress(
     are tried for pruning ("block:16x1", "column", "fine", "2:4"), by default only where work counts. `selector` decides
     what is done to each tensor ("search", "closed-form", "learned", "rule"); `rule` says what the rule leaves open.
     With `slim`, channels that nothing uses any more are removed: the artifact is that of a smaller model
-    (`regrain.models.slim.fit`). `work` is where measurements are kept, beside the model by default;
+    (`regrain.models.slim.fit`). With `dynamic`, descriptors say that a run time may change the granularity of every
+    matrix. `work` is where measurements are kept, beside the model by default;
     `resume` insists that there are some, `fresh` throws them away.
     `listener` hears how it goes. With a recipe and no task, its steps are applied by rounding to the nearest, and
     nothing is measured.
@@ -112,6 +114,7 @@ def compress(
                 selector=selector,
                 rule=rule,
                 slim=slim,
+                dynamic=dynamic,
             ),
             force=force,
             listener=listener or Listener(),
@@ -121,8 +124,8 @@ def compress(
     if steps is not None:
         from regrain.pipelines.replay import replay
 
-        return replay(model, out, recipe=steps, force=force, threads=threads, progress=progress)
-    return compress_lossless(model, out, force=force, threads=threads, progress=progress)
+        return replay(model, out, recipe=steps, force=force, threads=threads, progress=progress, dynamic=dynamic)
+    return compress_lossless(model, out, force=force, threads=threads, progress=progress, dynamic=dynamic)
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:

@@ -75,12 +75,12 @@ def evaluate(
         raise TaskError(f"{job} must have evaluate() to evaluate a model alone: compare it with another (--against)")
     network = Network(job.model())
     if against is None:
-        network = _load(network, model, count)
+        network = load_network(network, model, count)
         return Evaluation(Path(model), job.name, split, _values(job.scores(network.model, split)))
-    network = _load(network, against, count)
+    network = load_network(network, against, count)
     with TemporaryDirectory(prefix="regrain-") as folder:  # for outputs that are too large for memory
         evaluator = Evaluator(network, job, split, Store(Path(folder)))
-        evaluator.network = _load(network, model, count)
+        evaluator.network = load_network(network, model, count)
         measured = evaluator.measured(evaluator.raw(), confidence)
     metrics = {name: drop.after for name, drop in measured.drops.items()}
     return Evaluation(
@@ -88,7 +88,7 @@ def evaluate(
     )
 
 
-def _load(network: Network, model: str | os.PathLike[str], threads: int) -> Network:
+def load_network(network: Network, model: str | os.PathLike[str], threads: int) -> Network:
     """The network with a model's weights; made smaller first where the model is a slim one."""
     sources = [open_any(path, threads) for path in find_layout(model).paths()]
     shapes = {name: entry.shape for source in sources for name, entry in source.header.entries.items()}

@@ -41,13 +41,15 @@ def compress_lossless(
     force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    dynamic: bool = False,
 ) -> CompressResult:
     """Compress a model without loss.
 
     `model` is a safetensors file, a PyTorch state dict, a sharded checkpoint's index JSON or a directory. `out` is
     X.regrain.safetensors beside a file X, a directory X.regrain for the other two, unless it is given; a directory
     holds each file of weights as an artifact of its own and all other files as they are. `threads` None means every
-    processor. `progress` is called with the bytes done and all bytes. Nothing is left behind by an error or Ctrl-C.
+    processor. `progress` is called with the bytes done and all bytes. With `dynamic` a run time may change the
+    granularity of every matrix. Nothing is left behind by an error or Ctrl-C.
 
     Raises OutputExistsError unless `force` is set, and whenever `out` is the model itself; OutputError if writing
     fails, UnsupportedModelError and CorruptArtifactError for a model that cannot be read.
@@ -59,14 +61,14 @@ def compress_lossless(
     check_output(target, force=force)
     notes: list[str] = []
     if layout.single:
-        notes += _compress_file(layout.root / layout.weights[0], target, force, count, progress)
+        notes += _compress_file(layout.root / layout.weights[0], target, force, count, progress, dynamic)
     else:
         report = _Sum(sum(path.stat().st_size for path in layout.paths()), progress)
         with output_directory(target, force=force) as folder:
             for name in layout.weights:
                 file = folder / artifact_name(name)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                notes += _compress_file(layout.root / name, file, False, count, report.part)
+                notes += _compress_file(layout.root / name, file, False, count, report.part, dynamic)
                 report.end((layout.root / name).stat().st_size)
             copy_others(layout, folder)
     return CompressResult(inspect(target), tuple(notes))
@@ -86,10 +88,13 @@ def copy_file(path: Path, out: Path) -> None:
             shutil.copyfileobj(source, copy)
 
 
-def _compress_file(path: Path, out: Path, force: bool, threads: int, progress: Progress | None) -> tuple[str, ...]:
+def _compress_file(
+    path: Path, out: Path, force: bool, threads: int, progress: Progress | None, dynamic: bool
+) -> tuple[str, ...]:
     source = open_source(path)
     with output_file(out, force=force) as sink:
-        write_artifact(source, sink, version=__version__, threads=threads, progress=progress)
+        chosen = source.matrices if dynamic else ()
+        write_artifact(source, sink, version=__version__, threads=threads, progress=progress, dynamic=chosen)
     return source.notes
 
 

@@ -47,7 +47,7 @@ class Options:
     small as the budget allows; for the latency of loading this machine's costs are measured, so that the result is no
     longer the same everywhere. `patterns` are tried for pruning, None for those that go with the objective. `selector`
     is who decides what is done to each tensor, `rule` what the rule leaves open. With `slim`, channels that nothing
-    uses any more are removed.
+    uses any more are removed. With `dynamic` a run time may change the granularity of every matrix.
     """
 
     seed: int = 0
@@ -62,6 +62,7 @@ class Options:
     selector: Selection = Selection.SEARCH
     rule: RuleOptions = field(default_factory=RuleOptions)
     slim: bool = False
+    dynamic: bool = False
 
     @property
     def pruning(self) -> tuple[Pattern, ...]:
@@ -94,6 +95,7 @@ def options_of(
     selector: str = "search",
     rule: RuleOptions | None = None,
     slim: bool = False,
+    dynamic: bool = False,
 ) -> Options:
     """Options of plain values; None means the default. Raises RecipeError for a cell or a pattern that there isn't,
     BudgetError for such an objective, selector or seed, and for options that the selector doesn't have.
@@ -115,6 +117,7 @@ def options_of(
         selector=Selection(selector),
         rule=rule or RuleOptions(),
         slim=slim,
+        dynamic=dynamic,
         patterns=None if patterns is None else tuple(Pattern(name) for name in patterns),
         seed=seed,
         cells=CELLS if cells is None else tuple(Cell(name) for name in cells),
@@ -143,5 +146,5 @@ def _check_slim(cells: Sequence[str] | None, patterns: Sequence[str] | None) -> 
         raise BudgetError(
             f"cells must be {', '.join(SLIM_CELLS)} for a slim model, not {odd[0]!r}: its rows get shorter"
         )
-    if patterns is not None and "column" not in patterns:
-        raise BudgetError(f"patterns must have column among them for a slim model, not only {', '.join(patterns)!r}")
+    if patterns is not None and not {"column", "row"} & set(patterns):
+        raise BudgetError(f"patterns must have column or row among them for a slim model, not {', '.join(patterns)!r}")

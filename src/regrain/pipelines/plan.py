@@ -15,7 +15,7 @@ from regrain.models.task import Task
 from regrain.pipelines.budgeted import choose, resolutions
 from regrain.pipelines.limits import budget_of
 from regrain.pipelines.options import Listener, Options, options_of
-from regrain.pipelines.receipt import why
+from regrain.pipelines.receipt_texts import why
 from regrain.pipelines.session import Session, prepare
 from regrain.planning.search import Point, Search
 from regrain.planning.selectors import RuleOptions

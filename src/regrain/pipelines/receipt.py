@@ -18,19 +18,17 @@ import numpy as np
 
 from regrain import __version__
 from regrain.accuracy import Budget, Verdict
-from regrain.core.pattern import Pruning
 from regrain.core.recipe import LayerPlan, Method
 from regrain.core.scores import Scores
-from regrain.pipelines.options import Options
+from regrain.pipelines.channels import leftover
+from regrain.pipelines.receipt_texts import command, why
 from regrain.pipelines.session import Session
-from regrain.pipelines.slim import Cut, channels_of
+from regrain.pipelines.slim import Cut, stored_bytes
 from regrain.planning.build import Built
-from regrain.planning.candidates import CELLS
 from regrain.planning.evaluate import Measured
 from regrain.planning.evidence import setting_json
 from regrain.planning.layer import Layer
 from regrain.planning.search import Point, Search
-from regrain.planning.selectors import RuleOptions, Selection
 from regrain.planning.solve import Objective
 from regrain.profiling import DEFAULT_BLOCK, profile_tensor
 
@@ -92,9 +90,13 @@ def receipt_of(
     replayed: bool = False,
 ) -> dict[str, Any]:
     """The receipt, all numbers finite and rounded to what they are worth."""
-    size = session.candidate.size(built)
+    layers = session.evidence.layers
+    stored = {name: stored_bytes(layer, built[name], cut) for name, layer in layers.items()}
+    size = session.candidate.size(built) - sum(
+        (built[name].size or layers[name].lossless) - stored[name] for name in stored
+    )
     weights = session.weights
-    channels = channels_of(plans, session.structure.users)
+    channels = () if cut.rows else leftover(session, plans, built).channels
     limits = replace(search.budget, confidence=budget.confidence)
     document = {
         "mode": "lossy" if any(one.form is not None for one in built.values()) else "lossless",
@@ -128,13 +130,13 @@ def receipt_of(
         "work": {"original": session.evidence.work, "artifact": session.candidate.work(built)},
         **_how(session),
         **({"slim": _slim(session, cut)} if cut.rows else {}),
-        **({"channels": [one.to_json() for one in channels]} if channels and not cut.rows else {}),
+        **({"channels": [one.to_json() for one in channels]} if channels else {}),
         "setting": setting_json(session.setting),
         "recipe": {name: plan.to_json() for name, plan in plans.items()},
-        "layers": [_layer(session, layer, plans[name], built[name]) for name, layer in session.evidence.layers.items()],
+        "layers": [_layer(session, layer, plans[name], built[name], stored[name]) for name, layer in layers.items()],
         "notes": list(session.warnings),
         "regrain": __version__,
-        "command": _command(session, budget, replayed),
+        "command": command(session, budget, replayed=replayed),
     }
     found: dict[str, Any] = json.loads(json.dumps(_rounded(document), allow_nan=False))
     return found
@@ -295,7 +297,8 @@ def _predicted(session: Session, search: Search) -> dict[str, list[list[float]]]
     return found | {"predicted_work": works} if session.options.objective is Objective.WORK else found
 
 
-def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dict[str, Any]:
+def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built, size: int) -> dict[str, Any]:
+    """One tensor of the original, and the bytes of what is stored of it."""
     words = layer.weights.view(np.uint32).reshape(-1)
     found = profile_tensor(layer.name, "F32", layer.shape, words, DEFAULT_BLOCK)
     met = session.evidence.inputs.get(layer.name)
@@ -308,8 +311,6 @@ def _layer(session: Session, layer: Layer, plan: LayerPlan, built: Built) -> dic
             "sparsity": found.sparsity,
             **_of_inputs(met),
         }
-    lossy = built.form is not None
-    size = built.size if lossy else layer.lossless
     return {
         "name": layer.name,
         "shape": list(layer.shape),
@@ -365,70 +366,6 @@ def _of_inputs(met: Inputs | None) -> dict[str, float]:
     if met is None:
         return {}
     return {"input_mean": float(met.mean.mean()), "input_variance": float(met.variance.mean())}
-
-
-def why(layer: Layer, plan: LayerPlan) -> str:
-    """What decided, in a sentence."""
-    if plan.method is Method.LOSSLESS:
-        if not layer.usable:
-            return "kept as it is: it can't be quantized, or has nothing in it to gain from"
-        return "kept as it is: that is the cheapest way to spend the loss"
-    if plan.pruning is not None:
-        return _pruned_because(plan, plan.pruning)
-    if layer.factors.trace == 0.0:
-        return "the task's output does not depend on it: rounded to about 6 bits, no more is known"
-    per_weight = layer.factors.trace / layer.count
-    shared = "one step for all of it" if plan.cell is not None and plan.cell.name == "tensor" else "steps by row"
-    return f"sensitivity {per_weight:.2g} a weight asks for steps of {plan.step:.2g}; {shared} costs fewest bytes"
-
-
-def _pruned_because(plan: LayerPlan, how: Pruning) -> str:
-    if how.follows is not None:
-        return f"rows that make what {how.follows} uses no more are gone with its columns"
-    kept = (
-        f"{how.density:.0%} of its units ({how.pattern.name}) cost {plan.loss:.2g} once the others make up for the rest"
-    )
-    return kept if plan.step is None else f"{kept}; these have steps of {plan.step:.2g}"
-
-
-def _command(session: Session, budget: Budget, replayed: bool) -> str:
-    limits = {
-        "--max-drop": budget.max_drop,
-        "--max-drop-abs": budget.max_drop_abs,
-        "--min-fidelity": budget.min_fidelity or None,
-        "--max-size": budget.max_bytes,
-        "--bits": budget.bits,
-        "--max-work": budget.max_work,
-    }
-    given = " ".join(f"{option} {value:.9g}" for option, value in limits.items() if value is not None)
-    given += " --recipe recipe.json" if replayed else ""
-    confidence = "" if budget.confidence == 0.95 else f" --confidence {budget.confidence:g}"
-    model = session.layout.weights[0] if session.layout.single else session.layout.root.name
-    name = session.task.path.name if session.task.path is not None else session.task.name
-    return (
-        f"regrain compress {model} --task {name} {given}{confidence}{_options(session.options)}"
-        f" --seed {session.setting.seed}"
-    )
-
-
-def _options(options: Options) -> str:
-    """What decides which recipe is found, as it is typed; defaults are left out."""
-    rule, usual = options.rule, RuleOptions()
-    given: dict[str, tuple[object, object]] = {
-        "--objective": (options.objective, Objective.BYTES),
-        "--selector": (options.selector, Selection.SEARCH),
-        "--high-entropy": (rule.thresholds.high_entropy, usual.thresholds.high_entropy),
-        "--low-entropy": (rule.thresholds.low_entropy, usual.thresholds.low_entropy),
-        "--max-sparsity": (rule.thresholds.max_sparsity, usual.thresholds.max_sparsity),
-        "--rule-bits": (rule.bits, usual.bits),
-        "--rule-density": (rule.density, usual.density),
-    }
-    words = [f" {option} {value}" for option, (value, default) in given.items() if value != default]
-    if options.cells != CELLS:
-        words.append(f" --cells {','.join(cell.name for cell in options.cells)}")
-    if options.patterns is not None:
-        words.append(f" --patterns {','.join(pattern.name for pattern in options.patterns) or 'none'}")
-    return "".join(words) + (" --slim" if options.slim else "")
 
 
 def _rounded(value: Any) -> Any:

@@ -36,12 +36,14 @@ def replay(
     force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    dynamic: bool = False,
 ) -> CompressResult:
     """Apply a recipe to a model's weights: every weight of a tensor counts alike, and is rounded to the nearest.
 
     A tensor that the recipe doesn't name is done as an earlier one with the same bytes is, else kept without loss. In a
-    model of several files `progress` starts anew with each. Raises RecipeError for a recipe of another model or one
-    that a tensor can't have, and what `regrain.compress` raises.
+    model of several files `progress` starts anew with each. With `dynamic` a run time may change the granularity of
+    every matrix. Raises RecipeError for a recipe of another model or one that a tensor can't have, and what
+    `regrain.compress` raises.
     """
     layout = find_layout(model)
     target = default_output(Path(model), layout) if out is None else Path(out)
@@ -51,19 +53,19 @@ def replay(
     sources = [open_any(path) for path in layout.paths()]
     recipe.check_names({name for source in sources for name in source.header.entries})
     if layout.single:
-        _replay_file(sources[0], recipe, target, force, count, progress)
+        _replay_file(sources[0], recipe, target, force, count, progress, dynamic)
     else:
         with output_directory(target, force=force) as folder:
             for name, source in zip(layout.weights, sources, strict=True):
                 file = folder / artifact_name(name)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                _replay_file(source, recipe, file, False, count, progress)
+                _replay_file(source, recipe, file, False, count, progress, dynamic)
             copy_others(layout, folder)
     return CompressResult(inspect(target), (NOTE,))
 
 
 def _replay_file(
-    source: Source, recipe: Recipe, out: Path, force: bool, threads: int, progress: Progress | None
+    source: Source, recipe: Recipe, out: Path, force: bool, threads: int, progress: Progress | None, dynamic: bool
 ) -> None:
     plans = _plans(source, recipe)
 
@@ -78,7 +80,16 @@ def _replay_file(
         "command": f"regrain compress {Path(source.label).name} --recipe recipe.json",
     }
     with output_file(out, force=force) as sink:
-        write_packed(source, sink, quantized, version=__version__, receipt=receipt, threads=threads, progress=progress)
+        write_packed(
+            source,
+            sink,
+            quantized,
+            version=__version__,
+            receipt=receipt,
+            threads=threads,
+            progress=progress,
+            dynamic=source.matrices if dynamic else (),
+        )
 
 
 def _plans(source: Source, recipe: Recipe) -> Mapping[str, LayerPlan]:

@@ -18,9 +18,10 @@ from regrain.artifact.output import check_output, output_directory, output_file
 from regrain.artifact.reader import PlainFile, WeightFile, open  # noqa: A004 - regrain.open
 from regrain.artifact.source import Source, from_artifact
 from regrain.artifact.threads import resolve_threads
+from regrain.pipelines.channels import read_channels
 from regrain.pipelines.inspect import not_an_artifact
 from regrain.pipelines.lossless import copy_file, copy_others
-from regrain.pipelines.slim import array_of, cut_of, read_channels, slim_source
+from regrain.pipelines.slim import array_of, cut_of, slim_source
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,16 @@ from regrain.models.task_check import check_task
 from regrain.models.task_file import load_task
 from regrain.pipelines.estimate import estimate
 from regrain.pipelines.options import Listener, Options
+from regrain.planning.builder import Builder
 from regrain.planning.candidates import Candidates, candidates
 from regrain.planning.evaluate import Evaluator
 from regrain.planning.evidence import Evidence, Setting, batches_digest, gather, load_weights, setting_json
 from regrain.planning.hostcosts import HostCosts, measure_costs
 from regrain.planning.layer import Layer
 from regrain.planning.pruned_candidates import with_pruning
-from regrain.planning.search import Candidate, Point
+from regrain.planning.search import Candidate, Point, choose_compensation
 from regrain.planning.selectors import Selection, Selector, selector
+from regrain.planning.sequential import Sequential
 from regrain.planning.solve import Objective, Solution, Solver
 from regrain.planning.store import Store
 from regrain.planning.structure import Structure, structure
@@ -187,12 +189,16 @@ def prepare(
         )
     listener.step("evaluating the original", 0, 0)
     evaluator = Evaluator(network, job, "search", _within(store, batches_digest(job.batches("search"))))
-    candidate = Candidate(evidence, evaluator, evaluator.store, threads)
+    builder = Builder(evidence.layers, threads, Sequential(network, job, batches, listener.step))
+    candidate = Candidate(evidence, evaluator, evaluator.store, builder)
     costs = _costs(evidence, store) if options.objective is Objective.LATENCY else None
     if options.selector is Selection.SEARCH:
         made = _tried(evidence, options, threads, listener)
         made = _prune(made, evidence, found, options, store, threads, listener)
         solver = Solver(made, costs, options.objective)
+        if options.pruning:
+            listener.step("choosing a compensation", 0, 0)
+            choose_compensation(candidate, solver)
     else:
         listener.step("selecting", 0, 0)
         solver = _Selected(selector(options.selector, evidence.layers, options.rule), evidence.layers)

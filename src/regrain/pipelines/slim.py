@@ -4,56 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regrain import kernels
+from regrain.artifact.checksum import seed_of
 from regrain.artifact.source import Lazy, Source, array_bytes, from_tensors
-from regrain.codecs.quantized import Quantized, matrix_shape
-from regrain.codecs.sparse import Sparse
-from regrain.core.dtypes import Bytes, numpy_dtype
-from regrain.core.errors import CorruptArtifactError, RecipeError, UnsupportedArtifactError
+from regrain.codecs import CODECS
+from regrain.codecs.quantized import Quantized, encode_quantized, matrix_shape
+from regrain.codecs.sparse import Sparse, sparse_size
+from regrain.core.dtypes import DTYPES, Bytes, numpy_dtype, word_dtype
+from regrain.core.errors import CorruptArtifactError, RecipeError
 from regrain.core.recipe import LayerPlan
+from regrain.pipelines.channels import Channels, leftover
 from regrain.transforms.saliency import spread
 
 if TYPE_CHECKING:
     import torch
 
-    from regrain.models.channels import Group
     from regrain.pipelines.session import Session
     from regrain.planning.build import Built
+    from regrain.planning.layer import Layer
 
 Positions = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Channels:
-    """Tensors by name: `user` has lost columns, which are all that met the channels that rows of `makers` make. Entries
-    of `vectors` belong to these: biases, the factors and statistics of batch norms.
-    """
-
-    user: str
-    makers: tuple[str, ...]
-    vectors: tuple[str, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """A JSON object with every field."""
-        return {"user": self.user, "makers": list(self.makers), "vectors": list(self.vectors)}
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
-    """What is left of tensors, by name: ascending positions on the first axis, and on the second."""
+    """What is left of tensors, by name: ascending positions on the first axis, and on the second; before that, `shifts`
+    (R,) are added to vectors. `notes` say what could not be cut.
+    """
 
     rows: Mapping[str, Positions]
     columns: Mapping[str, Positions]
+    shifts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def touches(self, name: str) -> bool:
-        """Whether a tensor gets smaller."""
-        return name in self.touched
+        """Whether a tensor gets smaller, or changes."""
+        return name in self.touched or name in self.shifts
 
     @property
     def touched(self) -> set[str]:
@@ -70,18 +62,23 @@ class Cut:
 
     def of(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """What is left of a tensor."""
+        if name in self.shifts:
+            array = (array.astype(np.float64) + self.shifts[name]).astype(array.dtype)
         for axis, kept in enumerate((self.rows.get(name), self.columns.get(name))):
             if kept is not None:
                 array = np.take(array, kept, axis)
         return array
 
     def form(self, name: str, form: Quantized | Sparse | None) -> Quantized | Sparse | None:
-        """How what is left of a tensor is stored; None for weights that are exact, of which all that is left is kept.
+        """How what is left of a tensor is stored; None for weights that are exact, of which all that is left is kept,
+        and for vectors that were added to.
 
         Raises RecipeError for cells or units that would no longer be the same.
         """
         if not self.touches(name) or form is None:
             return form
+        if name in self.shifts:
+            return None
         if isinstance(form, Quantized):
             codes, cell = self._grid(name, form.indices.shape, form.codes, form.cell)
             return Quantized(self.of(name, form.indices), codes, cell)
@@ -134,65 +131,27 @@ def _kept(array: NDArray[Any], mask: NDArray[np.bool_], unit: tuple[int, int]) -
     return kept
 
 
-def channels_of(plans: Mapping[str, LayerPlan], users: Mapping[str, Group]) -> list[Channels]:
-    """The channels of which a recipe drops some: a user's columns, so that all rows that make these can go. Where rows
-    are pruned in units that would not stay whole, they stay.
-    """
-    found = []
-    for name, group in users.items():
-        how = plans[name].pruning if name in plans else None
-        if how is not None and how.pattern.name == "column" and all(_loses_rows(plans, one) for one in group.makers):
-            found.append(Channels(name, group.makers, group.vectors))
-    return found
-
-
-def _loses_rows(plans: Mapping[str, LayerPlan], name: str) -> bool:
-    how = plans[name].pruning if name in plans else None
-    return how is None or how.pattern.name in ("row", "column", "fine")
-
-
-def read_channels(receipts: Iterable[Mapping[str, object]]) -> list[Channels]:
-    """The channels that an artifact's receipts tell of. Raises CorruptArtifactError for what isn't a list of channels,
-    UnsupportedArtifactError where there are none.
-    """
-    told = next((receipt["channels"] for receipt in receipts if receipt.get("channels")), None)
-    if told is None:
-        raise UnsupportedArtifactError(
-            "artifact must have channels to remove to be restored slim, and has none: leave out --slim, or compress "
-            "with --objective work and the pattern column"
-        )
-    if not isinstance(told, list):
-        raise CorruptArtifactError(f"receipt.channels must be a list, not {told!r:.80}")
-    return [_channels(one) for one in told]
-
-
-def _channels(value: object) -> Channels:
-    fields = [value.get(key) for key in ("user", "makers", "vectors")] if isinstance(value, Mapping) else []
-    match fields:
-        case [str() as user, list() as makers, list() as vectors] if _are_names(makers) and _are_names(vectors):
-            return Channels(user, tuple(makers), tuple(vectors))
-    raise CorruptArtifactError(f"receipt.channels must have a user, makers and vectors, by name, not {value!r:.80}")
-
-
-def _are_names(values: list[Any]) -> bool:
-    return all(isinstance(name, str) for name in values)
-
-
 def cut_of(channels: Iterable[Channels], get: Callable[[str], NDArray[Any] | None]) -> Cut:
-    """What is left if all channels go whose columns are 0. `get` gives a tensor in its shape, None if there is none:
-    vectors may be no part of a model's files.
+    """What is left if all channels go whose columns are 0, or that hold one number. `get` gives a tensor in its shape,
+    None if there is none: vectors may be no part of a model's files.
 
     Raises CorruptArtifactError for tensors that don't fit together.
     """
     rows: dict[str, Positions] = {}
     columns: dict[str, Positions] = {}
+    shifts: dict[str, NDArray[np.float64]] = {}
     for group in channels:
         weights = get(group.user)
         if weights is None or weights.ndim < 2 or weights.shape[1] == 0:
             raise CorruptArtifactError("must be a matrix whose columns can be removed", tensor=group.user)
         used = (weights != 0).any(axis=tuple(axis for axis in range(weights.ndim) if axis != 1))
+        if any(number >= used.size for number, _ in group.constants):
+            raise CorruptArtifactError(f"must have a column for each channel, not {used.size}", tensor=group.user)
+        used[[number for number, _ in group.constants]] = False
         kept = np.flatnonzero(used) if used.any() else np.zeros(1, np.int64)
         _cut(columns, group.user, kept)
+        if group.bias is not None:
+            _cut(shifts, group.bias, _taken_over(group, weights, get(group.bias), kept))
         for name in (*group.makers, *group.vectors):
             tensor = get(name)
             if tensor is None and name in group.vectors:
@@ -200,10 +159,22 @@ def cut_of(channels: Iterable[Channels], get: Callable[[str], NDArray[Any] | Non
             if tensor is None or tensor.ndim < 1 or tensor.shape[0] != used.size:
                 raise CorruptArtifactError(f"must have {used.size} rows, for {group.user!r}", tensor=name)
             _cut(rows, name, kept)
-    return Cut(rows, columns)
+    return Cut(rows, columns, shifts)
 
 
-def _cut(found: dict[str, Positions], name: str, kept: Positions) -> None:
+def _taken_over(
+    group: Channels, weights: NDArray[Any], bias: NDArray[Any] | None, kept: Positions
+) -> NDArray[np.float64]:
+    """What a bias takes over (R,): what the user's columns make of channels that hold one number."""
+    if bias is None or bias.shape != weights.shape[:1]:
+        raise CorruptArtifactError(f"must have a number for each of {weights.shape[0]} rows", tensor=str(group.bias))
+    gone = [(number, held) for number, held in group.constants if number not in kept]
+    columns = weights[:, [number for number, _ in gone]].astype(np.float64).reshape(len(weights), len(gone), -1)
+    made: NDArray[np.float64] = group.sign * columns.sum(axis=2) @ np.array([held for _, held in gone])
+    return made
+
+
+def _cut(found: dict[str, NDArray[Any]], name: str, kept: NDArray[Any]) -> None:
     if name in found:
         raise CorruptArtifactError("must lose the channels of one group only", tensor=name)
     found[name] = kept
@@ -230,12 +201,30 @@ def array_of(source: Source, name: str) -> NDArray[Any]:
 
 
 def cut_built(session: Session, plans: Mapping[str, LayerPlan], built: Mapping[str, Built]) -> Cut:
-    """What a recipe leaves of a session's tensors."""
+    """What a recipe leaves of a session's tensors, and what of it stays although it does nothing."""
+    left = leftover(session, plans, built)
 
     def get(name: str) -> NDArray[Any] | None:
         return built[name].values if name in built else None
 
-    return cut_of(channels_of(plans, session.structure.users), get)
+    cut = cut_of(left.channels, get)
+    none = () if cut.rows else ("nothing is slim: no channels could be removed altogether",)
+    return replace(cut, notes=left.why + none)
+
+
+def stored_bytes(layer: Layer, built: Built, cut: Cut) -> int:
+    """Bytes of what is left of a tensor, as it is stored."""
+    if not cut.touches(layer.name):
+        return built.size or layer.lossless
+    form = cut.form(layer.name, built.form)
+    if isinstance(form, Quantized):
+        return encode_quantized(form, layer.dtype, seed=seed_of(layer.name)).size
+    if form is not None:
+        return sparse_size(form, layer.dtype)
+    left = np.ascontiguousarray(cut.of(layer.name, built.values.astype(numpy_dtype(layer.dtype))))
+    words = array_bytes(left).view(word_dtype(DTYPES[layer.dtype]))
+    payload = CODECS[layer.dtype].encode(words, left.shape, seed=seed_of(layer.name), threads=1)
+    return left.nbytes if payload is None else payload.size
 
 
 def slim_model(session: Session, built: Mapping[str, Built], cut: Cut) -> torch.nn.Module:

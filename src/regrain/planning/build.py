@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,11 @@ from regrain.core.recipe import LayerPlan, Method
 from regrain.kernels.feedback import MOST
 from regrain.planning.layer import Layer
 from regrain.planning.prunings import Prunings
+from regrain.transforms.refit import Moments, refit
 from regrain.transforms.saliency import spread
+
+if TYPE_CHECKING:
+    from regrain.planning.sequential import Sequential, Values
 
 CLIPPED = 1e-3
 """Share of a tensor's indices that may be the largest there is: more were clipped, and are far from their weights."""
@@ -54,12 +58,14 @@ def build(
     plans: Mapping[str, LayerPlan],
     threads: int = 1,
     prunings: Prunings | None = None,
+    sequential: Sequential | None = None,
 ) -> dict[str, Built]:
     """Prune and round every tensor by its plan; those without one stay as they are, but for biases that are corrected.
 
     A bias is that of a layer whose weight W became W': it gives way by (W' - W) mean of the inputs, and is rounded
-    after that; where weights were dropped without compensation it isn't. The result does not depend on `threads`, nor
-    on `prunings`, which remembers. Raises RecipeError for a plan that its tensor can't have.
+    after that; where weights were dropped without compensation it isn't. Compensation in sequence takes `sequential`,
+    which runs the network. The result does not depend on `threads`, nor on `prunings`, which remembers. Raises
+    RecipeError for a plan that its tensor can't have.
     """
     memory = Prunings(0) if prunings is None else prunings
     corrected = {layer.bias: layer for layer in layers.values() if layer.bias in layers and _moves(layer.name, plans)}
@@ -82,7 +88,58 @@ def build(
     for bias, layer in corrected.items():
         assert bias is not None
         found[bias] = _build(layers[bias], plans.get(bias), None, _shift(layer, found[layer.name]))
+    if any(_is_sequential(name, plans) for name in layers):
+        if sequential is None:
+            raise RecipeError("compensation must not be sequential where no task runs the model: give --task")
+        _refit(layers, plans, kept, found, sequential)
     return {name: found[name] for name in layers}
+
+
+def _is_sequential(name: str, plans: Mapping[str, LayerPlan]) -> bool:
+    """Whether a tensor's weights are to make up for those before it; rows that follow do as their leader does."""
+    how = _pruning(name, plans)
+    if how is not None and how.follows is not None:
+        how = _pruning(how.follows, plans)
+    return how is not None and how.compensation is Compensation.SEQUENTIAL
+
+
+def _refit(
+    layers: Mapping[str, Layer],
+    plans: Mapping[str, LayerPlan],
+    kept: Mapping[str, _Kept],
+    found: dict[str, Built],
+    sequential: Sequential,
+) -> None:
+    """In the order in which the network uses them, build layers anew: by what those before it, built already, give."""
+    chosen = [layer for name, layer in layers.items() if _is_sequential(name, plans) and sequential.meets(name)]
+    moving = {layer.name for layer in chosen} | {layer.bias for layer in chosen}
+    others = {name: one.values for name, one in found.items() if name not in moving and _differs(layers[name], one)}
+    changed = bool(others)
+
+    def visit(name: str, moments: Moments) -> Values:
+        nonlocal changed
+        layer, part = layers[name], kept[name]
+        mask = spread(part.units, part.unit, layer.weights.shape)
+        if changed or not mask.all():
+            weights = refit(layer.weights, mask, part.weights, moments, layer.factors.damage().outputs)
+            found[name] = _build(layer, plans[name], part._replace(weights=weights))
+        elif not _differs(layer, found[name]):
+            return {}
+        changed = True
+        values = {name: found[name].values}
+        if layer.bias in layers:
+            assert layer.bias is not None
+            more = found[name].values.reshape(layer.weights.shape) @ moments.mean - moments.target
+            shift = np.asarray(layer.bias_sign * more, np.float32)
+            found[layer.bias] = _build(layers[layer.bias], plans.get(layer.bias), None, shift)
+            values[layer.bias] = found[layer.bias].values
+        return values
+
+    sequential.walk({layer.name: layer.bias in layers for layer in chosen}, others, visit)
+
+
+def _differs(layer: Layer, built: Built) -> bool:
+    return not np.array_equal(built.values.reshape(layer.weights.shape), layer.weights, equal_nan=True)
 
 
 def _pruning(name: str, plans: Mapping[str, LayerPlan]) -> Pruning | None:
@@ -115,6 +172,10 @@ def _pruned(layer: Layer, how: Pruning | None, prunings: Prunings) -> _Kept:
             f"{layer.name!r} must be the matrix of a linear or convolutional layer, of known sensitivity and with at "
             f"most 4096 rows and columns, to be pruned (it is {layer.kind}, {layer.shape}): leave its pruning out"
         )
+    if how.density == 1.0:
+        down, across = how.pattern.unit(layer.shape)
+        rows, columns = layer.weights.shape
+        return _Kept(np.ones((-(-rows // down), -(-columns // across)), bool), (down, across), layer.weights, 0.0)
     found = prunings.get(layer, how)
     return _Kept(found.units, how.pattern.unit(layer.shape), found.weights, found.cost)
 

@@ -64,13 +64,16 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """All candidates of one tensor: curves, and lossless with its bytes; `work` are its multiply-adds then."""
+    """All candidates of one tensor: curves, and lossless with its bytes; `work` are its multiply-adds then. Where it
+    `absorbs`, its weights can make up for what tensors before it lost.
+    """
 
     name: str
     count: int
     lossless: float
     curves: tuple[Curve, ...]
     work: int = 0
+    absorbs: bool = False
 
     def plan(self, curve: int, at: int, why: str) -> LayerPlan:
         """The plan of one candidate; curve -1 is lossless."""

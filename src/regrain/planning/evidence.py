@@ -80,12 +80,12 @@ def load_weights(network: Network, sources: Sequence[Source]) -> tuple[str, ...]
         name: floats(source, name)
         for source in sources
         for name, entry in source.header.entries.items()
-        if _is_float(entry.dtype)
+        if readable(entry.dtype)
     }
     return network.load(weights)
 
 
-def _is_float(dtype: str) -> bool:
+def readable(dtype: str) -> bool:
     """Whether tensors of that dtype can be read as float32."""
     return DTYPES[dtype].floating and bool(DTYPES[dtype].numpy) and dtype != "C64"
 
@@ -141,7 +141,7 @@ def gather(
     same = {
         name: owner
         for name, (_, entry) in entries.items()
-        if _is_float(entry.dtype) and (owner := network.same.get(name, name)) in network.places
+        if readable(entry.dtype) and (owner := network.same.get(name, name)) in network.places
     }
     chosen: dict[str, str] = {}  # the first tensor of the files for each weight of the network
     for name, owner in same.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from regrain.codecs.sparse import mask_bytes
-from regrain.core.pattern import Pattern, Pruning
+from regrain.core.pattern import Compensation, Pattern, Pruning
 from regrain.models.channels import Group
 from regrain.planning.candidates import Candidates, Curve
 from regrain.planning.layer import Layer
@@ -113,7 +113,7 @@ def with_pruning(
     for pattern in patterns:
         makers = group.makers if group is not None and pattern.name == "column" else ()
         for stage in stages(layer, pattern, store):
-            pruning = Pruning(pattern, stage.density)
+            pruning = Pruning(pattern, stage.density, compensation=Compensation.SEQUENTIAL)
             head = _HEAD + stage.mask
             exact = np.array([stage.share * plain.lossless + head])
             none = np.zeros(1, np.int64)
@@ -129,4 +129,4 @@ def with_pruning(
                 )
                 for found in plain.curves
             ]
-    return replace(plain, curves=tuple(curves))
+    return replace(plain, curves=tuple(curves), absorbs=layer.prunable and layer.factors.trace > 0.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,10 +12,10 @@ from numpy.typing import NDArray
 from regrain.accuracy import Budget, Fidelity, Verdict
 from regrain.core.recipe import LayerPlan
 from regrain.core.scores import Scores
-from regrain.planning.build import Built, build
+from regrain.planning.build import Built
+from regrain.planning.builder import Builder, plans_digest
 from regrain.planning.evaluate import Evaluator, Measured, Raw
 from regrain.planning.evidence import Evidence
-from regrain.planning.prunings import Prunings
 from regrain.planning.solve import Solver
 from regrain.planning.store import Store
 
@@ -76,24 +74,15 @@ class Evaluated(NamedTuple):
 class Candidate:
     """Builds recipes into the network and takes them out again."""
 
-    def __init__(
-        self,
-        evidence: Evidence,
-        evaluator: Evaluator,
-        store: Store,
-        threads: int,
-        prunings: Prunings | None = None,
-    ) -> None:
+    def __init__(self, evidence: Evidence, evaluator: Evaluator, store: Store, builder: Builder) -> None:
         self.evidence = evidence
         self.evaluator = evaluator
+        self.builder = builder
         self._store = store
-        self._threads = threads
-        size = sum(layer.weights.nbytes for layer in evidence.layers.values())
-        self.prunings = Prunings(2 * size) if prunings is None else prunings
 
     def build(self, plans: Mapping[str, LayerPlan]) -> dict[str, Built]:
         """Every layer as the plans want it."""
-        return build(self.evidence.layers, plans, self._threads, self.prunings)
+        return self.builder.build(plans)
 
     def size(self, built: Mapping[str, Built]) -> int:
         """Bytes of everything that is stored, the header guessed."""
@@ -136,13 +125,15 @@ class Candidate:
         return Evaluated(loss, nbytes, work, raw)
 
 
-def plans_digest(plans: Mapping[str, LayerPlan]) -> str:
-    """SHA-256 of what plans make of a model, whatever was predicted of it."""
-    made = []
-    for p in plans.values():
-        one: list[object] = [p.name, str(p.method), None if p.cell is None else p.cell.name, p.step, p.dead_zone]
-        made.append(one if p.pruning is None else [*one, p.pruning.to_json()])
-    return hashlib.sha256(json.dumps(made).encode("utf-8")).hexdigest()[:24]
+def choose_compensation(candidate: Candidate, solver: Solver) -> None:
+    """Compensate in sequence only if that loses less on search data, where a search for metrics would begin: it learns
+    from the calibration data's positions, which may be too few.
+    """
+    losses = []
+    for solver.sequential in (True, False):
+        plans = {plan.name: plan for plan in solver.for_loss(START[candidate.evaluator.kind]).plans}
+        losses.append(candidate.evaluate(plans).raw.fidelity.value)
+    solver.sequential = losses[0] <= losses[1]
 
 
 class Search:

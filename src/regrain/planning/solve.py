@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from regrain.core.pattern import Pattern, Pruning
+from regrain.core.pattern import Compensation, Pattern, Pruning
 from regrain.core.recipe import LayerPlan, Method
 from regrain.planning.candidates import Candidates
 from regrain.planning.hostcosts import HostCosts
@@ -83,8 +83,10 @@ class Solver:
     is best for that price (Everett 1963; Shoham and Gersho 1988). The relaxation's lower bound says what other choices
     could save at most. A tensor whose lost columns spare other tensors' rows is decided together with these, which are
     not pruned on their own then. Where a tensor could take part in several such decisions, that which saves most goes
-    first, and the bound is a guess.
+    first, and the bound is a guess. Where `sequential` is False, pruned tensors make up for themselves alone.
     """
+
+    sequential = True
 
     def __init__(
         self, tensors: Sequence[Candidates], costs: HostCosts | None = None, objective: Objective = Objective.BYTES
@@ -144,8 +146,12 @@ class Solver:
             total += pick.share * float(choices.loss[pick.number])
             work += pick.share * float(choices.work[pick.number])
         gap = 0.0 if price == math.inf else max(0.0, price * (loss - total))
-        plans = tuple(self._plan(number, pick) for number, pick in enumerate(picks))
-        return Solution(plans, size, total, gap, work)
+        plans = [self._plan(number, pick) for number, pick in enumerate(picks)]
+        if not self.sequential:
+            plans = [_by_itself(plan) for plan in plans]
+        elif self._objective is Objective.WORK and any(plan.pruning is not None for plan in plans):
+            plans = [_absorbing(plan) if one.absorbs else plan for one, plan in zip(self.tensors, plans, strict=True)]
+        return Solution(tuple(plans), size, total, gap, work)
 
     def _spare_rows(self, picks: list[_Pick], values: Sequence[NDArray[np.float64]]) -> None:
         """Where a tensor's lost columns spare more of other tensors' rows than pruning each alone, do that instead.
@@ -178,6 +184,20 @@ class Solver:
         pruning = Pruning(Pattern("row"), follows=pick.follows)
         method = Method.PRUNE if plan.method is Method.LOSSLESS else plan.method
         return replace(plan, method=method, pruning=pruning, bytes=pick.share * plan.bytes, loss=pick.share * plan.loss)
+
+
+def _absorbing(plan: LayerPlan) -> LayerPlan:
+    """Where all weights would stay: they do, but make up for what is dropped before them. It costs no work."""
+    if plan.method is not Method.LOSSLESS:
+        return plan
+    pruning = Pruning(Pattern("column"), 1.0, compensation=Compensation.SEQUENTIAL)
+    return replace(plan, method=Method.PRUNE, pruning=pruning, why="all kept, to make up for layers before")
+
+
+def _by_itself(plan: LayerPlan) -> LayerPlan:
+    if plan.pruning is None or plan.pruning.compensation is not Compensation.SEQUENTIAL:
+        return plan
+    return replace(plan, pruning=replace(plan.pruning, compensation=Compensation.LEAST_SQUARES))
 
 
 def _leaders(tensors: Sequence[Candidates], choices: Sequence[_Choices]) -> list[_Leader]:

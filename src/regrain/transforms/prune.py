@@ -61,8 +61,10 @@ def prune(
     and the result at a density does not depend on the other densities that are asked for.
 
     At least one unit is kept. With `among` (N, M) exactly N are kept of each M in a row, fewer of a run at its end.
+    Sequential compensation begins as that by least squares.
     """
-    exact = score is Score.OBS and compensation is Compensation.LEAST_SQUARES
+    solved = compensation in (Compensation.LEAST_SQUARES, Compensation.SEQUENTIAL)
+    exact = score is Score.OBS and solved
     if exact and among is None and unit[0] >= len(weights) and weights.shape[1] % unit[1] == 0:
         yield from _channels(weights, damage, unit[1], densities)
     elif exact and among is None and unit[1] >= weights.shape[1] and unit[0] == 1:
@@ -80,7 +82,7 @@ def prune(
             units = _best(scores, np.ones(scores.shape, bool), density, among)
             mask = spread(units, unit, weights.shape)
             kept: Floats = np.where(mask, weights, np.float32(0.0))
-            if compensation is Compensation.LEAST_SQUARES:
+            if solved:
                 kept = compensate(weights, mask, damage, iterations=LAST)
             yield Pruned(density, units, kept, damage.of(kept - weights))
 
