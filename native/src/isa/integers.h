@@ -172,6 +172,7 @@ void multiply_tile(const IntegerWork& work, const std::uint8_t* x, const TokenSc
       each<kV>([&]<unsigned i>() __attribute__((always_inline)) { sums[n][p][i] = Isa::zero(); });
     });
   });
+  const std::size_t ahead = P * work.blocks * 64;  // the same place of the next panels; beyond the last there is nothing
   const auto step = [&](std::size_t e) __attribute__((always_inline)) {
     const std::uint8_t* group = x + (Listed ? work.list[e] : e) * (kRoom * Isa::kBytes);
     each<Isa::kParts>([&]<unsigned h>() __attribute__((always_inline)) {
@@ -186,7 +187,10 @@ void multiply_tile(const IntegerWork& work, const std::uint8_t* x, const TokenSc
         });
       });
     });
-    each<P>([&]<unsigned p>() __attribute__((always_inline)) { values[p] += 64; });
+    each<P>([&]<unsigned p>() __attribute__((always_inline)) {
+      __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(values[p]) + ahead));
+      values[p] += 64;
+    });
   };
   for (std::size_t e = 0; e < work.blocks; ++e) step(e);
   put<Isa>(sums, work, tokens, y, y_stride, rows);
