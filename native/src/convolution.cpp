@@ -9,6 +9,7 @@
 #include "isa/kernels.h"
 #include "isa/panel_kernels.h"
 #include "pool.h"
+#include "scratch.h"
 #include "strips.h"
 
 namespace regrain {
@@ -96,7 +97,8 @@ bool convolve_one(const Panels& panels, const Window& window, const std::uint32_
   const std::size_t positions = window.outputs(0) * window.outputs(1);
   const std::size_t at_once = std::min(tokens_at_once(strip, columns), positions + strip);
   const std::size_t image = padded_floats(window), packed = at_once * columns + kCopied;
-  float* buffer = room(image + packed + at_once * panels.rows);
+  thread_local Scratch scratch;
+  float* buffer = scratch.of<float>(image + packed + at_once * panels.rows);
   if (buffer == nullptr) return false;
   float *windows = buffer + image, *results = windows + packed;
   pad(window, x, buffer);

@@ -1,12 +1,11 @@
 #include "regrain/integers.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "isa/integer_kernels.h"
 #include "isa/kernels.h"
 #include "pool.h"
+#include "scratch.h"
 
 namespace regrain {
 namespace {
@@ -17,22 +16,6 @@ constexpr std::size_t kTasksPerThread = 4;
 constexpr std::size_t kLine = 64, kBlockBytes = kBlockRows * kBlockColumns;
 
 std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
-
-// Memory that each thread keeps; null if there is none.
-std::uint8_t* room(std::size_t bytes) {
-  struct Free {
-    void operator()(std::uint8_t* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<std::uint8_t, Free> kept;
-  thread_local std::size_t size = 0;
-  if (bytes > size) {
-    const std::size_t pages = (bytes + 4095) / 4096 * 4096;
-    size = 0;
-    kept.reset(static_cast<std::uint8_t*>(std::aligned_alloc(4096, pages)));
-    if (kept) size = pages;
-  }
-  return kept.get();
-}
 
 IntegerWork work_of(const Integers& integers, std::size_t first, unsigned count) {
   IntegerWork work{};
@@ -106,7 +89,8 @@ bool multiply(const Integers& integers, const float* x, std::size_t tokens, std:
   const std::size_t most = std::max<std::size_t>(1, kPackedBytes / std::max<std::size_t>(1, strip_bytes)) * width;
   const std::size_t passes = (tokens + most - 1) / most, at_once = (tokens + passes - 1) / passes;
   const std::size_t strips_at_once = (at_once + width - 1) / width;
-  std::uint8_t* packed = room(strips_at_once * strip_bytes + whole_lines(at_once * sizeof(TokenScale)) + gathered_bytes);
+  thread_local Scratch scratch;
+  std::uint8_t* packed = scratch.of<std::uint8_t>(strips_at_once * strip_bytes + whole_lines(at_once * sizeof(TokenScale)) + gathered_bytes);
   if (packed == nullptr) return false;
   auto* scales = reinterpret_cast<TokenScale*>(packed + strips_at_once * strip_bytes);
   auto* chosen = reinterpret_cast<float*>(packed + strips_at_once * strip_bytes + whole_lines(at_once * sizeof(TokenScale)));

@@ -5,6 +5,7 @@
 #include "isa/kernels.h"
 #include "isa/panel_kernels.h"
 #include "pool.h"
+#include "scratch.h"
 #include "strips.h"
 
 namespace regrain {
@@ -77,7 +78,8 @@ bool multiply(const Panels& panels, const float* x, std::size_t tokens, std::siz
   const std::size_t at_once = tokens_at_once(width, rows);
   for (std::size_t token = 0; token < tokens; token += at_once) {
     const std::size_t here = std::min(at_once, tokens - token);
-    float* packed = room(here * rows);
+    thread_local Scratch scratch;
+    float* packed = scratch.of<float>(here * rows);
     if (packed == nullptr) return false;
     const Strips strips{packed, rows, here, (here + width - 1) / width};
     for (std::size_t strip = 0; strip < strips.count; ++strip) {

@@ -22,9 +22,6 @@ inline std::size_t tokens_at_once(std::size_t strip, std::size_t rows) {
   return strip * (strips == 0 ? 1 : strips);
 }
 
-// Room for that many floats, which each thread keeps until it asks again; null if there is none.
-float* room(std::size_t floats);
-
 // y[n] = the products of all tokens.
 void multiply_strips(const Panels& panels, const Strips& strips, float* y, std::size_t y_stride, unsigned threads);
 
