@@ -9,29 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from regrain.artifact.output import output_file
 from regrain.core.errors import TrainingError
-from regrain.pipelines.report.markup import Markup, escape, join, section, tag
+from regrain.pipelines.report.markup import Markup, join, section, tag
+from regrain.pipelines.report.sheet import WIDTH, cell, sheet, svg, text
 
 if TYPE_CHECKING:
     from regrain.training.log import InputState, LayerState, Record
 
-WIDTH, HEIGHT = 900, 260
+HEIGHT = 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 32
 _ROW = 18  # pixels of a layer
 _NAMES = 240  # pixels for layers' names
 _MARKS = {"fine": "·", "medium": "▪", "coarse": "■"}
-
-STYLE = """
-:root { color-scheme: light dark; --ink: light-dark(#17191e, #eceef2); --soft: light-dark(#555b67, #a7adba);
-  --line: light-dark(#dcdad4, #343840); --page: light-dark(#ffffff, #1c1e22); --mark: light-dark(#0b6a63, #6fd6c9);
-  --bad: light-dark(#a82012, #ff9d8f); font: 15px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
-body { margin: 0 auto; max-width: 1000px; padding: 16px; background: var(--page); color: var(--ink); }
-svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: var(--soft); }
-.metric { fill: none; stroke: var(--mark); stroke-width: 2; }
-.limit { stroke: var(--bad); stroke-dasharray: 5 4; } circle { fill: var(--mark); }
-circle.below { fill: var(--bad); } .cell { fill: var(--mark); } .on { fill: var(--ink); }
-table { border-collapse: collapse; } td, th { text-align: left; padding: 2px 12px 2px 0; vertical-align: top; }
-td { border-top: 1px solid var(--line); } div { overflow-x: auto; }
-"""
 
 
 def training_report(
@@ -59,19 +47,13 @@ def render(records: Sequence[Record]) -> str:
     last = records[-1]
     said = f"{len(records)} evaluations, {last.step} steps: {last.bits:.2f} bits a weight, {last.density:.0%} kept"
     names = list(last.metrics)
-    body = join(
-        tag("h1", "Compression while training"),
+    return sheet(
+        "Compression while training",
         tag("p", said),
         *(section(f"metric-{number}", name, _metric(records, name)) for number, name in enumerate(names)),
         *(section(key, measure.title, _layers(records, measure)) for key, measure in _measures(records).items()),
         section("changes", "Changes", _changes(records)),
     )
-    head = Markup(
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>Compression while training</title><style>{STYLE}</style>"
-    )
-    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
 
 def _metric(records: Sequence[Record], name: str) -> Markup:
@@ -94,15 +76,15 @@ def _metric(records: Sequence[Record], name: str) -> Markup:
         for record, value, (px, py) in zip(records, values, points, strict=True)
     ]  # fmt: skip
     shape = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
-    scale = [_text(4, y(value) + 4, f"{value:.4g}") for value in (low + room, high - room)]
-    return _svg(
+    scale = [text(4, y(value) + 4, f"{value:.4g}") for value in (low + room, high - room)]
+    return svg(
         HEIGHT,
         f"{name} over steps, with its threshold",
-        tag("polyline", points=limit, class_="metric limit"),
-        tag("polyline", points=shape, class_="metric"),
+        tag("polyline", points=limit, class_="line limit"),
+        tag("polyline", points=shape, class_="line"),
         *dots,
         *scale,
-        _text(_LEFT, y(limits[-1]) - 5, f"threshold {limits[-1]:.6g}"),
+        text(_LEFT, y(limits[-1]) - 5, f"threshold {limits[-1]:.6g}"),
         _steps(records, _LEFT, HEIGHT - 10),
     )
 
@@ -163,7 +145,7 @@ def _layers(records: Sequence[Record], measure: _Measure) -> Markup:
     for row, name in enumerate(names):
         top = _TOP + row * _ROW
         most = (mosts[name] if measure.own else whole) or 1.0
-        parts.append(_text(0, top + 12, name if len(name) <= 38 else f"…{name[-37:]}"))
+        parts.append(text(0, top + 12, name if len(name) <= 38 else f"…{name[-37:]}"))
         for column, (record, state) in enumerate(zip(records, states, strict=True)):
             if name in state:
                 share = measure.value(state[name]) / most
@@ -174,22 +156,13 @@ def _layers(records: Sequence[Record], measure: _Measure) -> Markup:
     scale = "each layer's own most" if measure.own else f"{whole or 1.0:.3g}"
     return join(
         tag("p", f"Darker is more, up to {scale}. Units: {legend}."),
-        _svg(height, f"{measure.title}, over steps", *parts, _steps(records, _NAMES, height - 10)),
+        svg(height, f"{measure.title}, over steps", *parts, _steps(records, _NAMES, height - 10)),
     )
 
 
 def _cell(layer: LayerState, title: str, share: float, left: float, top: int, width: float) -> Markup:
-    box = tag(
-        "rect",
-        tag("title", title),
-        x=f"{left:.1f}",
-        y=str(top),
-        width=f"{max(width - 1, 0.5):.1f}",
-        height=str(_ROW - 2),
-        fill_opacity=f"{0.08 + 0.72 * min(share, 1.0):.3f}",
-        class_="cell",
-    )
-    sign = _text(left + width / 2 - 3, top + 12, _MARKS[layer.granularity], class_="on") if width >= 9 else Markup("")
+    box = cell(left, top, width - 1, _ROW - 2, share, title)
+    sign = text(left + width / 2 - 3, top + 12, _MARKS[layer.granularity], class_="on") if width >= 9 else Markup("")
     return join(box, sign)
 
 
@@ -216,14 +189,6 @@ def _across(records: Sequence[Record], left: float) -> Callable[[int], float]:
 
 def _steps(records: Sequence[Record], left: float, y: float) -> Markup:
     return join(
-        _text(left, y, f"step {records[0].step}"),
-        _text(WIDTH - _RIGHT, y, f"step {records[-1].step}", text_anchor="end"),
+        text(left, y, f"step {records[0].step}"),
+        text(WIDTH - _RIGHT, y, f"step {records[-1].step}", text_anchor="end"),
     )
-
-
-def _text(x: float, y: float, text: str, **attributes: str) -> Markup:
-    return tag("text", escape(text), x=f"{x:.1f}", y=f"{y:.1f}", **attributes)
-
-
-def _svg(height: float, label: str, *parts: Markup) -> Markup:
-    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {height:.0f}", role="img", aria_label=label)

@@ -15,6 +15,8 @@ body { margin: 0 auto; max-width: 1000px; padding: 16px; background: var(--page)
 svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: var(--soft); }
 .line { fill: none; stroke: var(--mark); stroke-width: 2; }
 .other { fill: none; stroke: var(--soft); stroke-width: 1.5; }
+.limit { stroke: var(--bad); stroke-dasharray: 5 4; } circle { fill: var(--mark); }
+circle.below { fill: var(--bad); } .on { fill: var(--ink); }
 .event { stroke: var(--bad); stroke-dasharray: 3 4; } .cell { fill: var(--mark); } .less { fill: var(--bad); }
 table { border-collapse: collapse; } td, th { text-align: left; padding: 2px 12px 2px 0; vertical-align: top; }
 td { border-top: 1px solid var(--line); } div { overflow-x: auto; }
