@@ -25,7 +25,7 @@ FOR_TORCH = (
     "regrain.pipelines.sentences",
 )
 # These too, but inside functions.
-WITH_TORCH = (*FOR_TORCH, "regrain.models", "regrain.profiling", "regrain.planning", "regrain.pipelines")
+WITH_TORCH = (*FOR_TORCH, "regrain.models", "regrain.profiling", "regrain.planning", "regrain.hw", "regrain.pipelines")
 
 
 def name_of(path: Path) -> str:

@@ -100,6 +100,10 @@ class ServingError(RegrainError, RuntimeError):
     """
 
 
+class HardwareError(RegrainError, ValueError):
+    """What the accelerator was asked to be or to run can't be built, or doesn't fit it."""
+
+
 class OutputError(RegrainError, OSError):
     """The output could not be written. Nothing was left behind, and a file that was there before is still there."""
 
