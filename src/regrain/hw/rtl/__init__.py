@@ -1,0 +1,1 @@
+"""Synthesizable hardware: one component a file, in Amaranth."""
