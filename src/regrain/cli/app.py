@@ -7,7 +7,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from regrain.cli import bench, compress, demo, evaluate, inspect, plan, profile, report, restore, run, verify
+from regrain.cli import (
+    bench,
+    compress,
+    demo,
+    evaluate,
+    hw,
+    inspect,
+    plan,
+    profile,
+    report,
+    restore,
+    run,
+    simulate,
+    verify,
+)
 from regrain.cli.failures import explained
 
 
@@ -39,11 +53,13 @@ VERBS: dict[str, Any] = {
     "restore": restore,
     "eval": evaluate,
     "run": run,
+    "simulate": simulate,
     "bench": bench,
     "demo": demo,
 }
 for name, verb in VERBS.items():
     app.command(name, epilog=verb.EXAMPLE)(verb.command)
+app.add_typer(hw.app, name="hw")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,82 @@
+"""`regrain simulate` on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+TASK = Path(__file__).parent / "tiny.py"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    sys.path.insert(0, str(TASK.parent))
+    try:
+        import tiny
+    finally:
+        sys.path.pop(0)
+    path = tmp_path_factory.mktemp("simulate") / "tiny.safetensors"
+    save_file(tiny.trained().state_dict(), path)
+    return path
+
+
+def test_simulate(trained, tmp_path, run):
+    page = tmp_path / "page.html"
+    arguments = ["simulate", trained, "--task", TASK, "--batches", "2", "--threads", "1", "--bandwidth", "16"]
+    done = run(*arguments, "--policy", "fine", "--density", "0.5", "--latency", "20", "--score", "--others", "--html",
+               page, width=200)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for words in ("0.weight", "N:M", "times fewer than the same array dense", "by table horowitz", "accuracy: ",
+                  "outputs beside torch with the same weights: KL", "rank these", f"page: {page}"):  # fmt: skip
+        assert words in done.output
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    done = run(*arguments, "--json", "--table", "accelergy")
+    value = json.loads(done.stdout)
+    assert done.exit_code == 0 and value["policy"] == "static" and value["table"]["name"] == "accelergy"
+    assert value["memory"]["weight_bits"] == value["memory"]["activation_bits"] == 64
+
+
+def test_matrices_that_may_not_change_are_told(trained, tmp_path, run):
+    stored = tmp_path / "tiny.regrain.safetensors"
+    assert run("compress", trained, "-o", stored).exit_code == 0
+    done = run("simulate", stored, "--task", TASK, "--batches", "1", "--policy", "coarse", "--density", "0.5")
+    assert done.exit_code == 0 and "no matrix may change: compress the model with --dynamic" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--split", "calibration"], "split must be search or held_out, not 'calibration'"),
+        (["--density", "0"], "density must be a fraction above 0 to 1, not 0.0"),
+        (
+            ["--policy", "ranked"],
+            "policy must be one of static, fine, medium, coarse, variance-thresholds, not 'ranked'",
+        ),
+        (["--thresholds", "1"], "thresholds must be two numbers LOW,HIGH, not '1'"),
+        (["--batches", "0"], "Input should be greater than or equal to 1"),
+        (["--bandwidth", "1"], "Input should be greater than or equal to 2"),
+    ],
+)
+def test_usage(trained, run, arguments, message):
+    done = run("simulate", trained, "--task", TASK, *arguments, width=200)
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--table", "none"], "error: table must be one of accelergy, horowitz"),
+        (["--table", "none.json"], "check the path"),
+        (["--rows", "1"], "error: an array must have 2 to 64 rows"),
+        (["--accumulator", "8"], "error: accumulator must have 18 to 32 bits, not 8"),
+        (["--policy", "variance-thresholds", "--thresholds", "2,1"], "error: thresholds must be 0 < low <= high"),
+    ],
+)
+def test_errors_have_a_line_and_code_1(trained, run, arguments, message):
+    done = run("simulate", trained, "--task", TASK, *arguments, width=200)
+    assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
