@@ -1,4 +1,4 @@
-"""Bugs that are put into circuits: they are there, only when they are asked for, and tests and proofs tell which show."""
+"""Bugs that are put into circuits: they are there when they are asked for, and tests and proofs tell which show."""
 
 from __future__ import annotations
 
@@ -43,13 +43,18 @@ def tool(root):
 
 
 @pytest.fixture(scope="module")
-def mutated(tool, root, tmp_path_factory):
+def cache(tmp_path_factory):
+    """What is compiled, but once for all tests here."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def mutated(tool, root, cache):
     """The component with mutants: its simulation, and what the tool knows of it."""
-    builder = tool("builder").Builder("Turnstile", 30, 1, root, tmp_path_factory.mktemp("mutants"))
+    builder = tool("builder").Builder("Turnstile", 30, 1, root, cache)
     with builder.installed():
         simulation = Simulation(Turnstile())
-    (model,) = builder.models.values()
-    return simulation, model
+    return simulation, builder.model
 
 
 def watch(mutated, number):
@@ -89,9 +94,9 @@ def test_the_same_seed_gives_the_same_mutants(tool, mutated, root):
     assert len({mutant.options for mutant in model.mutants}) == 30
 
 
-def test_a_campaign_finds_the_tests_of_the_queue_good(root, tmp_path):
+def test_a_campaign_finds_the_tests_of_the_queue_good(root, cache):
     """The command, on few mutants; benchmarks/hw/mutation.py is the long run, on all components."""
-    options = ["--count", "12", "--build", "1", "--cache", str(tmp_path)]
+    options = ["--count", "12", "--size", "1", "--cache", str(cache)]
     command = [sys.executable, "tools/mutation/campaign.py", "Fifo", "tests/hw/rtl/test_fifo.py", *options]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert not done.returncode, done.stderr

@@ -77,7 +77,7 @@ def test_a_file_that_is_there_stays(run, tmp_path):
     out.write_text("mine")
     result = run(out, "-c", "pe")
     assert result.exit_code == 1
-    assert "exists" in result.stderr
+    assert "must not exist yet" in result.stderr
     assert out.read_text() == "mine"
     assert run(out, "-c", "pe", "--force").exit_code == 0
     assert out.read_text() != "mine"

@@ -26,8 +26,8 @@ def bits(state):
 
 
 def of_any_size(random, width):
-    """A number whose highest bit is as often at one place as at another."""
-    return int(random.integers(0, 2 << random.integers(0, width)) % (1 << width))
+    """A number of all bits, or one whose highest bit is as often at one place as at another."""
+    return int(random.integers(0, 2 << random.integers(0, width) if random.integers(2) else 1 << width) % (1 << width))
 
 
 def near(random, value, width):

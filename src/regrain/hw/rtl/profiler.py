@@ -91,7 +91,7 @@ class Profiler(Component):
 
         number, sum_ = Signal(COUNT_BITS), Signal(BITS_BITS)  # the operand of the logarithm; sum of c log2 c
         log, first_log = self._logarithm(m, number), Signal(LOG_BITS)
-        product = self._product(m, number, log)
+        product, occupied = self._product(m, number, log), Signal()
         with m.FSM():
             with m.State("count"):
                 m.d.comb += self.ready.eq(~self.error)
@@ -119,10 +119,11 @@ class Profiler(Component):
                 m.next = "bin"
             with m.State("bin"):
                 m.d.comb += [self.count.eq(number), self.bin_valid.eq(place < BINS), clearing.eq(self.bin_valid)]
-                with m.If(self.bin_valid & (number != 0)):
-                    self._range(m, place, number)
+                m.d.sync += occupied.eq(self.bin_valid & (number != 0))
                 m.next = "normalize"
             with m.State("normalize"):
+                with m.If(occupied):
+                    self._range(m, place, number)
                 m.next = "look up"
             with m.State("look up"):
                 m.next = "line"

@@ -58,7 +58,7 @@ class Reconstruct(Component):
     | `rounded` | out | 1 | since `start`, a weight was rounded to its row's step |
     | `fault` | out | 4 | `Fault`; sticky until reset. Nothing is given any more |
 
-    An instruction takes 3 cycles beside what it does. Symbols, raw bits, joining, expansion and rescaling go on at the
+    An instruction takes 4 cycles beside what it does. Symbols, raw bits, joining, expansion and rescaling go on at the
     same time, so a matrix takes a cycle for each place while a block is decoded; `RansDecoder` says what lies between
     blocks. The checksum of END is CRC-16/CCITT-FALSE of all weights as they leave. A program that is not sound ends in
     a fault, 2^12 cycles after anything moved at the latest; waiting for weights or channels to be taken doesn't count.
@@ -188,6 +188,7 @@ class Reconstruct(Component):
         self, m: Module, lists: ListDecoder, expander: Expander, rescaler: Rescaler, channels: ChannelScales
     ) -> None:
         """One instruction after the other."""
+        in_range = Signal()
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("idle") & self.sound)
             with m.State("idle"):
@@ -203,10 +204,13 @@ class Reconstruct(Component):
                     m.next = "take"
             with m.State("take"):
                 m.d.sync += self.held.eq(self.instruction)
+                m.next = "range"
+            with m.State("range"):
+                m.d.sync += in_range.eq(self._in_range())
                 m.next = "check"
             with m.State("check"):
                 m.next = "fetch"
-                with m.If(~self._in_range()):
+                with m.If(~in_range):
                     m.d.comb += self.found.eq(Fault.INSTRUCTION)
                 with m.Elif(self.sound):
                     self._begin(m, lists, expander, channels)
