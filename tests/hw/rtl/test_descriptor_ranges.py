@@ -59,11 +59,12 @@ def refused(words):
 
 
 def agree(decoder, descriptors):
-    """Run them all; how many are refused."""
+    """Run them all; how many are refused. The last one stays."""
     words = np.array([np.frombuffer(each.to_bytes(32, "little"), "<u4") for each in descriptors], np.uint32)
-    run = decoder.run({"load": [1] * len(words) + [0, 0], "words": np.pad(words, ((0, 2), (0, 0)))})
+    run = decoder.run({"load": [1] * len(words) + [0] * 5, "words": np.pad(words, ((0, 5), (0, 0)))})
     wanted = [refused(each) for each in words]
-    np.testing.assert_array_equal(run["error"][2:], wanted)
+    np.testing.assert_array_equal(run["error"][2:], [*wanted, *wanted[-1:] * 3])
+    np.testing.assert_array_equal(run["fields"][2:], np.concatenate([words, *[words[-1:]] * 3]))
     return sum(wanted)
 
 
@@ -107,7 +108,8 @@ def test_tiles_as_large_as_a_bank(decoder):
 
 def test_powers_of_two_of_samples_and_channels(decoder):
     base = sound(LISTED | DYNAMIC)
-    tokens = [(k, (1 << k) * part // 2 + near) for k in range(16) for part in (1, 2, 3, 4) for near in (-1, 0, 1)]
+    parts = (1, 2, 3, *(1 << power for power in range(2, 15)))
+    tokens = [(k, (1 << k) * part // 2 + near) for k in range(16) for part in parts for near in (-1, 0, 1)]
     samples = [changed(base, log2_samples=k, tokens=max(count, 1)) for k, count in tokens]
     outputs = [(k, (1 << k) * part // 2 + near) for k in range(16) for part in (1, 2, 3) for near in (-1, 0, 1, 2)]
     channels = [changed(base, log2_channels=k, outputs=max(count, 1), channels=0) for k, count in outputs]
