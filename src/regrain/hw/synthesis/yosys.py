@@ -14,7 +14,7 @@ from regrain.core.errors import HardwareError
 from regrain.hw.synthesis import gates
 from regrain.hw.synthesis.liberty import Library
 
-_MINUTES = 10
+_MINUTES = 30
 """That a tool may take."""
 
 
@@ -43,7 +43,7 @@ def to_cells(rtlil: str, top: str, library: Path, read: Library, parts: tuple[st
         opt
         memory -nomap
         chtype -set {gates.MEMORY} t:$mem_v2 r:SIZE>=64 %i
-        synth -run coarse:check
+        synth -noshare -run coarse:check
         dfflibmap -liberty cells.lib
         abc -liberty cells.lib -D 10000
         opt_clean -purge
