@@ -40,7 +40,9 @@ def trial(random):
     """Settings, a state and a metric that is mostly near a threshold of its rank."""
     up = sorted(of_any_size(random, 16) for _ in range(2))
     down = sorted(min(near(random, each, 16), each) for each in up)
-    cost = tuple(of_any_size(random, 16) for _ in range(3))
+    cost = [of_any_size(random, 16) for _ in range(3)]
+    if random.integers(2):  # a little more or less than the one before it
+        cost = [cost[0], near(random, cost[0], 16), near(random, cost[0], 16)]
     granularity = Code(random.integers(3))
     uses = of_any_size(random, 8)
     gain = max(abs(int(cost[granularity]) - cost[other]) * uses for other in Code if abs(other - granularity) == 1)
@@ -51,7 +53,7 @@ def trial(random):
         reverse=bool(random.integers(2)),
         priced=bool(random.integers(2)),
         dwell=dwell,
-        cost=cost,
+        cost=(cost[0], cost[1], cost[2]),
         uses=uses,
         reorganization=near(random, min(gain, (1 << 24) - 1), 24),
     )
