@@ -62,7 +62,10 @@ def compared(net: Net, families: Families, found: Mapping[str, Mapping[str, Any]
         means = zip(one["losses"].mean(1), one["spent"].mean(1) / dense, strict=True)
         rows[name] = {
             "curve": [{"loss": _short(loss), **_named(cost)} for loss, cost in means],
-            "at": {str(target): _named(row) for target, row in zip(TARGETS, levels[name]["spent"], strict=True)},
+            **{
+                key: _by_target(levels[name][kind])
+                for key, kind in (("at", "spent"), ("at, re-organizing free", "free"))
+            },
             "gain over the best granularity": gain(name, "spent", best),
             "gain over static by layer": gain(name, "spent", STATIC),
             "gain over static by layer, re-organizing free": gain(name, "free", STATIC),
@@ -125,6 +128,10 @@ def _level(one: Mapping[str, Any], kind: str, weights: Numbers, dense: Numbers, 
 def _levels(one: Mapping[str, Any], kind: str, weights: Numbers, dense: Numbers) -> Numbers:
     """(targets, cycles and energy)."""
     return np.array([_level(one, kind, weights, dense, target) for target in TARGETS])
+
+
+def _by_target(rows: Numbers) -> dict[str, Any]:
+    return {str(target): _named(row) for target, row in zip(TARGETS, rows, strict=True)}
 
 
 def _named(row: Numbers) -> dict[str, float | None]:
