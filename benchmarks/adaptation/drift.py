@@ -108,7 +108,10 @@ class Bench:
     def __init__(self, subject: Subject) -> None:
         self.subject, self.network = subject, subject.load()
         calibration = {d: subject.batches(d, "calibration")[: subject.calibration] for d in subject.domains}
-        self.segments = {d: subject.batches(d, "stream")[: subject.segment] for d in subject.domains}
+        streams = {d: subject.batches(d, "stream")[: subject.segment] for d in subject.domains}
+        self.segments = {
+            d: [part for batch in found for part in batch.split(subject.step)] for d, found in streams.items()
+        }
         self.grams = {d: gather(self.network, batches) for d, batches in calibration.items()}
         self.own = {d: self.shared({n: one.channels for n, one in grams.items()}) for d, grams in self.grams.items()}
         self.pooled = {name: pool([seen[name] for seen in self.own.values()]) for name in self.network.layers}

@@ -38,6 +38,7 @@ class Subject:
     domains: tuple[str, ...]
     batches: Callable[[str, str], tuple[Any, ...]]
     segment: int  # batches of a domain before the next one comes, at most
+    step: int  # examples of a stream that are served, observed and decided on at once
     calibration: int  # batches of a domain, at most
     quick: bool  # enough for more patterns
 
@@ -108,10 +109,10 @@ def images(shift: str, part: str) -> tuple[Tensor, ...]:
 
 
 MINILM = Subject(
-    "minilm", "all-MiniLM-L6-v2", minilm, texts.DOMAINS, encoder_windows, segment=16, calibration=6, quick=False
+    "minilm", "all-MiniLM-L6-v2", minilm, texts.DOMAINS, encoder_windows, segment=16, step=2, calibration=6, quick=False
 )
 RESNET = Subject(
-    "resnet", "Fashion-MNIST ResNet", resnet, tuple(SHIFTS), images, segment=40, calibration=12, quick=True
+    "resnet", "Fashion-MNIST ResNet", resnet, tuple(SHIFTS), images, segment=40, step=IMAGES, calibration=12, quick=True
 )
 SUBJECTS = (MINILM, RESNET)
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
@@ -66,6 +67,7 @@ def main() -> None:
     streams = {name: texts[96:] for name, texts in domains.items()}
     seen = Seen()
     with attach(model, policy=arguments.policy, calibration=known, threads=arguments.threads) as attachment:
+        attachment.acquaint(lambda: chain.from_iterable(run() for run in runs))
         if not console.is_terminal:
             for _ in stream(streams, arguments.batches, original, model, seen):
                 pass

@@ -5,6 +5,7 @@
 
 void bind_codec(nanobind::module_& m);
 void bind_integers(nanobind::module_& m);
+void bind_maps(nanobind::module_& m);
 void bind_moments(nanobind::module_& m);
 void bind_panels(nanobind::module_& m);
 void bind_rows(nanobind::module_& m);

@@ -5,6 +5,7 @@ NB_MODULE(_native, m) {
   m.doc() = "regrain's compiled kernels; use regrain.kernels";
   bind_codec(m);
   bind_integers(m);
+  bind_maps(m);
   bind_moments(m);
   bind_panels(m);
   bind_rows(m);

@@ -132,6 +132,28 @@ class IntegerMatrix:
     ) -> None: ...
     def multiply_at(self, x: int, tokens: int, x_stride: int, out: int, out_stride: int, threads: int) -> None: ...
 
+class MapNetwork:
+    def __init__(self, folded: int, means: bool) -> None: ...
+    def add_map(self, channels: int, size: Sequence[int], margin: Sequence[int], scale: float, zero: int) -> None: ...
+    def convolve(
+        self,
+        input: int,
+        output: int,
+        added: int | None,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        starts: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order="C", device="cpu", writable=False)] | None,
+        groups: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order="C", device="cpu", writable=False)] | None,
+        values: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None), order="C", device="cpu", writable=False)],
+        factors: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        weight: float,
+        low: float,
+    ) -> None: ...
+    def run_at(self, x: int, images: int, out: int, threads: int) -> bool: ...
+
 def moments(
     x: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)],
     mean: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],

@@ -38,6 +38,7 @@ def test_static_serving_is_the_model(model):
     assert found.drops["accuracy"].before == found.drops["accuracy"].after
     assert len(found.batches) == 15 and all(batch.plain > 0 and batch.served > 0 for batch in found.batches)
     assert not found.left
+    assert {layer.layout.partition(",")[0] for layer in found.layers} == {"f32 panels"}
     assert json.loads(json.dumps(found.to_json()))["policy"] == "static"
 
 

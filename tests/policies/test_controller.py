@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrain.policies import Control, Controlled, Costs, Decision, Observation, Ranked, Thresholds, revert
-from regrain.policies.controller import believed, merged, stale, worth
+from regrain.policies import Control, Controlled, Costs, Decision, Observation, Ranked, State, Thresholds, revert
+from regrain.policies.controller import believed, chance, followed, merged, stale, worth
 from regrain.policies.divergence import divergence
 
 
@@ -83,9 +83,37 @@ def test_an_estimate_of_too_few_tokens_decides_nothing(make_matrix, make_observa
     assert decision is not None
 
 
+@pytest.mark.parametrize(("usual", "acts"), [(0.01, True), (1.0, False)])
+def test_what_is_plainly_another_stream_is_acted_on_at_once(make_matrix, make_observation, usual, acts):
+    matrix, _ = make_matrix()
+    first, second = patterns(matrix)
+    policy = Controlled(Wish(second), Control(window=512, confirm=512, dwell=0, refresh=np.inf))
+    seen = Observation(512, matrix.mean, matrix.variance)
+    state = replace(policy.start(matrix)[0], current=first, estimate=seen, usual=usual)
+    away = replace(seen, count=64, mean=seen.mean + 0.5 * np.sqrt(seen.variance))  # 12 channels: 1.5 nats
+    state, decision = policy.decide(state, matrix, away)
+    assert (decision is not None) == acts
+    assert state.estimate.count == (64 if acts else 576)
+
+
+def test_chance_is_more_than_what_keeps_an_estimate_from_the_truth():
+    random, size, memory, channels = np.random.default_rng(4), 128, 1024, 300
+    control, truth = Control(memory=memory), np.ones(channels)
+    state, found = State(Decision(None, np.zeros(channels, int), 1.0, 0 * truth, truth)), []
+    for turn in range(60):
+        x = random.normal(size=(size, channels))
+        seen = Observation(size, x.mean(0), x.var(0))
+        estimate, usual = followed(state, seen, control)
+        state = replace(state, estimate=estimate, usual=usual)
+        if turn > 30:
+            distance = divergence(estimate.mean, estimate.variance, 0 * truth, truth)
+            found.append(chance(usual, seen, estimate, memory) / distance)
+    assert 1.0 < np.mean(found) < 2.1
+
+
 def test_an_image_is_worth_few_tokens(make_matrix, make_observation):
     matrix, _ = make_matrix(positions=196)
-    policy = Controlled(Ranked(), Control(window=512, confirm=0, dwell=0))
+    policy = Controlled(Ranked(), Control(window=512, confirm=0, dwell=0, plain=np.inf))
     state = replace(policy.start(matrix)[0], usual=KNOWN)
     state, decision = policy.decide(state, matrix, make_observation(1, count=31 * 196))
     assert (state.estimate.count, decision) == (31 * 16, None)
@@ -142,8 +170,8 @@ def test_means_that_moved_are_folded_anew_before_anything_else(make_matrix):
     state, decision = policy.decide(state, matrix, moved)
     assert decision is not None
     assert decision.same_weights(start)
-    np.testing.assert_allclose(decision.mean, moved.mean)
-    assert stale(decision, matrix, moved) < 1e-9
+    np.testing.assert_allclose(decision.mean, moved.mean, rtol=0, atol=1e-3)
+    assert stale(decision, matrix, moved) < 1e-7
     assert policy.decide(state, matrix, moved)[1] is None
 
 
@@ -163,20 +191,24 @@ def test_what_pruning_does_to_inputs_is_no_drift(make_matrix):
     assert policy.decide(state, matrix, served)[1] is not None
 
 
-def test_what_was_given_up_waits_twice_as_long_each_time(make_matrix, make_observation):
+def test_what_was_given_up_waits_longer_each_time_and_is_forgiven(make_matrix, make_observation):
     matrix, _ = make_matrix()
     first, second = patterns(matrix)
     policy = Controlled(Wish(second), Control(confirm=0, dwell=1000, window=1, refresh=np.inf))
     state = replace(policy.start(matrix)[0], current=first, since=1000, usual=FAR)
     waits = []
-    for _ in range(3):
+    for _ in range(4):
         served, decision = 0, None
         while decision is None:
             state, decision = policy.decide(state, matrix, make_observation(0, count=100))
             served += 100
         waits.append(served)
         state = revert(state, first, dwell=500)
-    assert waits == [100, 1500, 2000]
+    assert waits == [100, 1400, 1500, 1700]
+    assert state.penalty > 500
+    for _ in range(150):
+        state, _ = policy.decide(replace(state, since=0), matrix, make_observation(0, count=100))
+    assert state.penalty == 0
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=6), st.integers(0, 99))
@@ -274,6 +306,7 @@ def test_without_a_level_yet_boundaries_are_as_they_stand():
     [
         (lambda: Control(window=0), "window must be 1 token to memory"),
         (lambda: Control(window=512, memory=100), "window must be 1 token to memory"),
+        (lambda: Control(plain=1.0), "plain must be above 1"),
         (lambda: Control(jump=1.0), "jump must be above 1"),
         (lambda: Control(dwell=-1), "confirm and dwell must be 0 tokens or more"),
         (lambda: Thresholds(0.5, 0.2), "thresholds must be 0 < low <= high"),

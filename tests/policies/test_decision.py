@@ -175,3 +175,18 @@ def test_energy_has_a_row_for_each_panel():
 
 def test_numbers_of_classes_are_for_ever():
     assert {kind.name: kind.value for kind in Class} == {"DENSE": 0, "BLOCK": 1, "FINE": 2, "DROPPED": 3}
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 999), st.floats(-9, 9), st.floats(-9, 9))
+def test_short_numbers_are_near_and_short(seed, offset, size):
+    random = np.random.default_rng(seed)
+    variance = np.exp(size + random.normal(size=20))
+    variance[0] = 0.0
+    seen = Observation(5, np.sign(offset) * np.exp(abs(offset)) + random.normal(size=20), variance, 2)
+    short = seen.brief()
+    assert (short.count, short.discarded) == (5, 2)
+    assert (np.abs(short.mean - seen.mean) <= np.maximum(1e-4 * np.sqrt(variance), 1e-7 * np.abs(seen.mean))).all()
+    assert (np.abs(short.variance - variance) <= 1e-5 * variance).all()
+    assert short.brief() == short
+    assert len(json.dumps(short.to_json())) < 0.75 * len(json.dumps(seen.to_json()))

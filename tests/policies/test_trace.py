@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrain.policies import POLICIES, Control, Controlled, Ranked, revert
-from regrain.policies.trace import Observed, Reverted, Started, TraceError, read, replay, write
+from regrain.policies.trace import Observed, Reverted, Started, TraceError, open_trace, read, replay, write
 
 
 def recorded(policy, matrices, turns, observe):
@@ -134,3 +134,17 @@ def test_numbers_come_back_to_the_last_bit(make_observation):
     write(Observed("a", observation, None), file)
     (event,) = read(file.getvalue().splitlines())
     assert event.observation == observation
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_file_is_compressed_where_its_name_says_so(tmp_path, make_matrix, make_observation, name):
+    matrix, _ = make_matrix()
+    _, decision = POLICIES["ranked"].start(matrix)
+    events = [Started("fc", "ranked", decision)]
+    events += [Observed("fc", make_observation(seed).brief(), None) for seed in range(9)]
+    with open_trace(tmp_path / name, "w") as file:
+        for event in events:
+            write(event, file)
+    with open_trace(tmp_path / name, "r") as file:
+        assert [event.to_json() for event in read(file)] == [event.to_json() for event in events]
+    assert ((tmp_path / name).read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")

@@ -29,7 +29,7 @@ from regrain.policies import (
 from regrain.policies import trace as traces
 from regrain.runtime import Calibrated, attach, calibrate
 from regrain.runtime.buffers import Buffers
-from regrain.runtime.engine import TOKENS
+from regrain.runtime.engine import EVERY, TOKENS
 
 from .stress import stress
 
@@ -76,7 +76,7 @@ def feed(model, xs):
 
 def enough(stream, kind=0, rounds=1):
     """What makes an engine ask its policy that many times at least."""
-    return [stream(kind, seed=seed) for seed in range(rounds * 8 * TOKENS // 64 + 8)]
+    return [stream(kind, seed=seed) for seed in range(rounds * EVERY * TOKENS // 64 + EVERY)]
 
 
 def error(model, dense, x):
@@ -126,6 +126,34 @@ def test_every_policy_serves_what_it_decided(mlp, stream, calibration, policy):
         kept = np.where(kept_weights(decision, weights, master.matrix.energy), weights, 0)
     bias = mlp.layers[0].bias.detach().numpy() + (weights - kept) @ decision.mean
     assert np.allclose(found, x.numpy() @ kept.T + bias, rtol=1e-3, atol=1e-4)
+
+
+def test_what_pruning_does_to_inputs_is_no_drift(mlp, stream):
+    def run():
+        return (mlp(stream(0, seed=seed)) for seed in range(8))
+
+    known = calibrate(mlp, run, density=0.3)
+    with attach(mlp, policy="ranked", calibration=known) as attachment:
+        engine = attachment.engines["layers.1.weight"]
+        matrix = engine.adaptation.master.matrix
+        assert matrix.served is None
+        attachment.acquaint(run)
+        matrix = engine.adaptation.master.matrix
+        with torch.no_grad():
+            inputs = torch.cat([nn.functional.gelu(mlp.layers[0](stream(0, seed=seed))) for seed in range(8)]).double()
+        seen = Observation(len(inputs), inputs.mean(0).numpy(), inputs.var(0, correction=0).numpy())
+        assert not np.allclose(seen.variance, matrix.variance, rtol=0.02)  # the first layer has lost weights
+        taken = matrix.undisturbed(seen)
+        assert np.allclose(taken.mean, matrix.mean, atol=1e-5)
+        assert np.allclose(taken.variance, matrix.variance, rtol=1e-3)
+        assert engine.watching
+        assert engine.adaptation.state.estimate is None  # calibration data are no part of the stream
+        assert mlp.layers[1].forward is not None and "forward" in vars(mlp.layers[1])
+
+
+def test_nothing_that_adapts_is_acquainted_with_nothing(mlp):
+    with attach(mlp) as attachment:
+        attachment.acquaint(lambda: pytest.fail("it must not be run"))
 
 
 def test_the_bank_changes_weights(mlp, stream):
@@ -215,7 +243,7 @@ def test_numbers_that_are_none_poison_nothing(mlp, stream):
         adaptation = attachment.engines[WEIGHT].adaptation
         seen = []
         policy.steps = [lambda matrix, observation: seen.append(observation)]
-        feed(mlp, [x if number % 16 == 0 else y for number, y in enumerate(enough(stream, rounds=3))])
+        feed(mlp, [x if number % (2 * EVERY) == 0 else y for number, y in enumerate(enough(stream, rounds=3))])
         attachment.settle()
         assert seen[0].discarded > 0
         assert np.isfinite(seen[0].mean).all()
@@ -232,7 +260,7 @@ def test_a_failure_is_told_once_and_serving_goes_on(mlp, stream):
         attachment = attach(mlp, policy=policy, calibration=known())
         with torch.no_grad():
             before = mlp(x)
-            feed(mlp, enough(stream)[: 8 * (TOKENS // 64 - 1)])  # with the call before, the last one asks
+            feed(mlp, enough(stream)[: EVERY * (TOKENS // 64 - 1)])  # with the call before, the last one asks
             attachment.settle()
             text = r"layers.0.weight could not be laid out anew, and is served .*: ZeroDivisionError: no way"
             if how == "warned":
@@ -424,7 +452,7 @@ def test_calibration_that_cannot_be(mlp, stream):
 def test_the_error_of_a_block_is_the_one_that_is_raised(mlp, stream):
     policy = Scripted(pattern(slice(0, 20)), [lambda *_: 1 / 0])
     with pytest.raises(KeyError), attach(mlp, policy=policy, calibration=known()) as attachment:
-        feed(mlp, enough(stream)[: 8 * (TOKENS // 64 - 1) + 1])
+        feed(mlp, enough(stream)[: EVERY * (TOKENS // 64 - 1) + 1])
         attachment.settle()
         raise KeyError
     assert "forward" not in vars(mlp.layers[0])

@@ -165,3 +165,26 @@ def test_the_original_goes_on_where_it_is_faster():
     with attach(layer, host=measured), torch.no_grad():
         layer(large)
     assert any("Window" in name for name in measured._times)
+
+
+@pytest.mark.parametrize(("shape", "positions"), [((3, 4, 6, 5), 30), ((3, 4, 6), 6)])
+def test_positions_of_an_image_are_counted_as_a_monitor_does(shape, positions):
+    kind = nn.Conv2d if len(shape) == 4 else nn.Conv1d
+    model = nn.Sequential(kind(4, 16, 3, padding=1, stride=2), nn.ReLU(), kind(16, 8, 1)).eval()
+
+    def run():
+        return (model(torch.randn(shape, generator=torch.Generator().manual_seed(seed))) for seed in range(6))
+
+    known = calibrate(model, run, density=0.5)
+    assert known["0.weight"].positions == positions
+    with attach(model, policy="ranked", calibration=known) as attachment:
+        attachment.acquaint(run)
+        matrix = attachment.engines["0.weight"].adaptation.master.matrix
+        assert matrix.positions == positions
+        assert matrix.served.count == 6 * 3 * positions
+        x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in range(6)])
+        rows = x.movedim(1, -1).reshape(-1, 4).double().numpy()
+        seen = type(matrix.served)(len(rows), rows.mean(0), rows.var(0))
+        taken = matrix.undisturbed(seen)  # calibration looks at padding, too, the monitor doesn't
+        assert np.allclose(taken.mean, matrix.mean, atol=1e-4)
+        assert np.allclose(taken.variance, matrix.variance, rtol=1e-3)

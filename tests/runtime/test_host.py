@@ -59,6 +59,7 @@ def test_many_tokens_alone_can_be_left(mlp):
     with attach(mlp, host=Told(Panels=(1, 1, 1), torch=(2, 2, 0.1))) as attachment, torch.no_grad():
         layer = mlp.layers[0]
         assert attachment.engines["layers.0.weight"].layout.border == 45
+        assert attachment.engines["layers.0.weight"].layout.description == "f32 panels, torch from 45 tokens"
         assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
         assert torch.allclose(layer(x[:9]), torch.nn.functional.linear(x[:9], layer.weight, layer.bias), atol=1e-5)
 
@@ -80,6 +81,7 @@ def test_activations_of_eight_bits(mlp):
             layout = attachment.engines["layers.0.weight"].layout
             assert isinstance(layout.many, Integers)
             assert layout.border == 4
+            assert layout.description == "i8 panels, int8 x int8 from 4 tokens"
             assert 1e-4 < float((mlp(x) - wanted).norm() / wanted.norm()) < 0.05
         host = Told(Panels=(2, 2, 2), Integers=(1, 1, 1))
         with attach(mlp, value="i8", activations="i8", host=host) as attachment:

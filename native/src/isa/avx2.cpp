@@ -2,6 +2,7 @@
 // high halves; every table look-up is a byte shuffle.
 #include "kernels.h"
 #include "integer_kernels.h"
+#include "map_kernels.h"
 #include "moment_kernels.h"
 #include "panel_kernels.h"
 #include "row_kernels.h"
@@ -366,6 +367,6 @@ struct Avx2Steps {
 
 const Kernels kAvx2Kernels = {
     "avx2", 2, crc32c_folded<FoldXmm>, rans_decode<Avx2Steps>, combine<Avx2>, find_symbol<Avx2>, split<Avx2>, count_fields<Avx2>, rank_fields<Avx2>,
-    assign_rows<Avx2>, rans_encode, dequantize<Avx2>, expand<Avx2>, subtract_rows, round_row, &kAvx2Panels, &kAvx2Integers, &kAvx2Rows, &kAvx2Moments, &kAvx2Skipping};
+    assign_rows<Avx2>, rans_encode, dequantize<Avx2>, expand<Avx2>, subtract_rows, round_row, &kAvx2Panels, &kAvx2Integers, &kAvx2Rows, &kAvx2Moments, &kAvx2Skipping, &kAvx2Maps};
 
 }  // namespace regrain

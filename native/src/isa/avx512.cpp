@@ -2,6 +2,7 @@
 // the low halves of the states and one for the high halves.
 #include "kernels.h"
 #include "integer_kernels.h"
+#include "map_kernels.h"
 #include "moment_kernels.h"
 #include "panel_kernels.h"
 #include "row_kernels.h"
@@ -263,6 +264,6 @@ struct Avx512Steps {
 
 const Kernels kAvx512Kernels = {
     "avx512", 4, crc32c_folded<FoldZmm>, rans_decode<Avx512Steps>, combine<Avx512>, find_symbol<Avx512>, split<Avx512>, count_fields<Avx512>, rank_fields<Avx512>,
-    assign_rows<Avx512>, rans_encode, dequantize<Avx512>, expand<Avx512>, subtract_rows, round_row, &kAvx512Panels, &kAvx512Integers, &kAvx512Rows, &kAvx512Moments, &kAvx512Skipping};
+    assign_rows<Avx512>, rans_encode, dequantize<Avx512>, expand<Avx512>, subtract_rows, round_row, &kAvx512Panels, &kAvx512Integers, &kAvx512Rows, &kAvx512Moments, &kAvx512Skipping, &kAvx512Maps};
 
 }  // namespace regrain

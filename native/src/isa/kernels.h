@@ -27,6 +27,7 @@ struct RansWork {
 };
 
 struct IntegerKernels;
+struct MapKernels;
 struct MomentKernels;
 struct PanelKernels;
 struct RowKernels;
@@ -106,6 +107,7 @@ struct Kernels {
   const RowKernels* rows;
   const MomentKernels* moments;
   const SkipKernels* skipping;
+  const MapKernels* maps;
 };
 
 extern const Kernels kPortableKernels;

@@ -40,6 +40,16 @@ struct I4 {
   }
 };
 
+// With more tokens than that, products take longer than their weights take to come.
+constexpr unsigned kFetching = 8;
+
+// Small weights are multiplied before the CPU sees where they lead: with few tokens, those of the next panels are fetched
+// from memory beside them. This is how far away the same place is there; P panels lie side by side.
+template <class Type, unsigned P>
+[[gnu::always_inline]] inline std::size_t bytes_ahead(const PanelWork& work) {
+  return P * (work.starts[work.segments] - work.starts[0]) / Type::kEntries * Type::kBytes;
+}
+
 // Vector i of entry u of those that start at p.
 template <class Type>
 [[gnu::always_inline]] inline auto entry(const std::uint8_t* p, unsigned i, unsigned u) {
@@ -64,6 +74,7 @@ void multiply_one(const PanelWork& work, const float* x, float* y, std::size_t r
   using Type = TypeOf<Isa>;
   constexpr unsigned kV = Isa::kVectors, kOver = 8 / (P * kV), kWays = kOver < 2 ? 2 : kOver;
   constexpr std::size_t kLanes = kPanelRows / kV;
+  const std::size_t ahead = bytes_ahead<Type, P>(work);
   V sums[P][kV];
   const std::uint8_t* values[P];
   REGRAIN_UNROLL for (unsigned p = 0; p < P; ++p) {
@@ -85,7 +96,10 @@ void multiply_one(const PanelWork& work, const float* x, float* y, std::size_t r
     const std::size_t end = work.starts[segment + 1];
     for (; e + kWays <= end; e += kWays) {
       REGRAIN_UNROLL for (unsigned u = 0; u < kWays; ++u) step(e + u, u);
-      REGRAIN_UNROLL for (unsigned p = 0; p < P; ++p) values[p] += kWays / Type::kEntries * Type::kBytes;
+      REGRAIN_UNROLL for (unsigned p = 0; p < P; ++p) {
+        if constexpr (Type::kScaled) __builtin_prefetch(values[p] + ahead);
+        values[p] += kWays / Type::kEntries * Type::kBytes;
+      }
     }
     for (; e < end; e += Type::kEntries) {
       REGRAIN_UNROLL for (unsigned u = 0; u < Type::kEntries; ++u) step(e + u, u);
@@ -111,6 +125,7 @@ void multiply_tile(const PanelWork& work, const float* x, float* y, std::size_t 
   using Type = TypeOf<Isa>;
   constexpr unsigned kV = Isa::kVectors;
   constexpr std::size_t kLanes = kPanelRows / kV;
+  const std::size_t ahead = bytes_ahead<Type, P>(work);
   V sums[N][P][kV];
   const std::uint8_t* values[P];
   REGRAIN_UNROLL for (unsigned p = 0; p < P; ++p) {
@@ -145,7 +160,10 @@ void multiply_tile(const PanelWork& work, const float* x, float* y, std::size_t 
     const std::size_t end = work.starts[segment + 1];
     for (; e + Type::kEntries <= end; e += Type::kEntries) {
       REGRAIN_UNROLL for (unsigned u = 0; u < Type::kEntries; ++u) step(e + u, u);
-      REGRAIN_UNROLL for (unsigned p = 0; p < P; ++p) values[p] += Type::kBytes;
+      REGRAIN_UNROLL for (unsigned p = 0; p < P; ++p) {
+        if constexpr (Type::kScaled && N <= kFetching) __builtin_prefetch(values[p] + ahead);
+        values[p] += Type::kBytes;
+      }
     }
   }
   REGRAIN_UNROLL for (unsigned n = 0; n < N; ++n) put<Isa, P>(sums[n], y + n * y_stride, rows);

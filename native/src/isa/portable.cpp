@@ -1,6 +1,7 @@
 // The portable path: no intrinsics, right on any little-endian machine.
 #include "kernels.h"
 #include "integer_kernels.h"
+#include "map_kernels.h"
 #include "moment_kernels.h"
 #include "panel_kernels.h"
 #include "row_kernels.h"
@@ -160,6 +161,6 @@ std::uint32_t crc32c_sliced(std::uint32_t crc, const std::uint8_t* data, std::si
 
 const Kernels kPortableKernels = {
     "portable", 1, crc32c_sliced, rans_decode<PortableSteps>, combine<Portable>, find_symbol<Portable>, split<Portable>, count_fields<Portable>, rank_fields<Portable>,
-    assign_rows<Portable>, rans_encode, dequantize<Portable>, expand<Portable>, subtract_rows, round_row, &kPortablePanels, &kPortableIntegers, &kPortableRows, &kPortableMoments, &kPortableSkipping};
+    assign_rows<Portable>, rans_encode, dequantize<Portable>, expand<Portable>, subtract_rows, round_row, &kPortablePanels, &kPortableIntegers, &kPortableRows, &kPortableMoments, &kPortableSkipping, &kPortableMaps};
 
 }  // namespace regrain

@@ -80,6 +80,8 @@ void choose_skipping(const Skipping& skipping, unsigned tokens, const float* x, 
   else choose_columns<Isa, 2>(skipping, x, x_stride, choice);
 }
 
+constexpr std::size_t kAheadBytes = 12 << 10;  // short columns are over before the next ones come: those after them are asked for
+
 // `Columns` columns at a time for all rows: their factors stay in registers, sums in the first-level cache. Columns of
 // small types are over before the CPU sees where they lead, so those that come next are fetched beside them.
 template <class Isa, template <class> class TypeOf, unsigned Tokens, unsigned Columns>
@@ -89,8 +91,9 @@ void add_columns(std::size_t stride, const SkipChoice& choice, const std::uint8_
   using Type = TypeOf<Isa>;
   constexpr std::size_t kLineRows = kSkipLine / Type::kBytes;
   const std::size_t rows = lines * kLineRows;
+  const std::size_t ahead = Columns * (1 + kAheadBytes / (Columns * lines * kSkipLine));
   for (std::size_t k = 0; k < choice.count; k += Columns) {
-    const std::size_t following = k + Columns < choice.count ? k + Columns : k;
+    const std::size_t following = k + ahead < choice.count ? k + ahead : k;
     const std::uint8_t *from[Columns], *next[Columns];
     V factors[Tokens][Columns];
     each<Columns>([&]<unsigned c>() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,6 +146,8 @@ def _print(found: Run, everything: bool) -> None:
     console.print(grid)
     if shown < len(layers):
         console.print(f"and {len(layers) - shown} more: --all shows every one", style="dim")
+    for layout, count in Counter(layer.layout for layer in layers).most_common():
+        console.print(f"{count} served by {layout}", style="dim")
     for name, reason in list(found.left.items())[: None if everything else 3]:
         console.print(f"left to torch: {name or 'the model'}, because {reason}", style="dim", soft_wrap=True)
     plain, served = (

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """What is going on, and how much of how much is done."""
 
+ACQUAINTED = 8
+"""Batches of calibration data that show what pruning does to the inputs of the layers that follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -46,11 +51,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ServedLayer:
-    """A matrix at the end of a run. `granularity` is that of what is dropped, "dense" where nothing is."""
+    """A matrix at the end of a run. `granularity` is that of what is dropped, "dense" where nothing is; `layout` says
+    what serves how many tokens, in words.
+    """
 
     name: str
     granularity: str
     density: float
+    layout: str
     nbytes: int
     switches: int
     refreshes: int
@@ -151,7 +159,8 @@ def run(
         network = load_network(network, artifact, count)
         evaluator.network = network
         plain = copy.deepcopy(network.model)
-        known = _calibrated(job, network.model, serving, told)
+        calibration = partial(_outputs, job, network.model, told)
+        known = _calibrated(network.model, serving, calibration)
         with attach(
             network.model,
             _if_artifact(artifact),
@@ -163,6 +172,7 @@ def run(
             threads=count,
             trace=trace,
         ) as attachment:
+            attachment.acquaint(lambda: islice(calibration(), ACQUAINTED))
             batches = tuple(_streamed(job, plain, network.model, attachment, split, told))
             told("scoring", 0, 1)
             measured = evaluator.measured(evaluator.raw(), confidence)
@@ -197,21 +207,24 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     """Nobody listens."""
 
 
-def _calibrated(job: Task, model: torch.nn.Module, serving: Serving, told: Progress) -> dict[str, Calibrated] | None:
+def _outputs(job: Task, model: torch.nn.Module, told: Progress) -> Iterator[object]:
+    """What the model makes of each batch of calibration data."""
+    batches = job.batches("calibration")
+    for number, batch in enumerate(batches):
+        told("calibrating", number, len(batches))
+        yield job.outputs(model, batch, where=f"batch {number} of 'calibration'")
+
+
+def _calibrated(
+    model: torch.nn.Module, serving: Serving, run: Callable[[], Iterator[object]]
+) -> dict[str, Calibrated] | None:
     """What policies that change anything start from; the static one wants nothing."""
     from regrain.runtime import calibrate
 
     if serving.policy == "static":
         return None
-    batches = job.batches("calibration")
-
-    def outputs() -> Iterator[object]:
-        for number, batch in enumerate(batches):
-            told("calibrating", number, len(batches))
-            yield job.outputs(model, batch, where=f"batch {number} of 'calibration'")
-
     skip = serving.policy in ("token-skip", "auto")
-    return calibrate(model, outputs, density=serving.density, pattern=serving.pattern, skip=skip)
+    return calibrate(model, run, density=serving.density, pattern=serving.pattern, skip=skip)
 
 
 def _streamed(
@@ -247,7 +260,7 @@ def _layers(attachment: Attachment) -> Iterator[ServedLayer]:
         density = getattr(layout.few, "density", 1.0)
         counts = (0, 0, 0) if adaptation is None else (adaptation.switches, adaptation.refreshes, adaptation.reverts)
         grain_name = str(grain) if grain is not None else "dense" if density == 1.0 else "as stored"
-        yield ServedLayer(name, grain_name, density, layout.nbytes, *counts)
+        yield ServedLayer(name, grain_name, density, layout.description, layout.nbytes, *counts)
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -37,9 +37,9 @@ def run_report(
     """
     events: Sequence[Event] = ()
     if trace is not None:
-        from regrain.policies.trace import read
+        from regrain.policies.trace import open_trace, read
 
-        with open(trace, encoding="utf-8") as lines:
+        with open_trace(trace, "r") as lines:
             events = list(read(lines))
     page = render(found, events).encode("utf-8")
     with output_file(Path(out), force=force) as sink:
@@ -213,11 +213,11 @@ def _map(name: str, moments: Sequence[_Moment]) -> Markup:
 
 
 def _matrices(found: Run) -> Markup:
-    names = ("matrix", "granularity", "kept", "bytes", "switches", "bias renewed", "given up")
+    names = ("matrix", "granularity", "kept", "layout", "bytes", "switches", "bias renewed", "given up")
     head = tag("tr", *(tag("th", name, scope="col") for name in names))
     rows = [
         tag("tr", *(tag("td", str(value)) for value in (layer.name, layer.granularity, f"{layer.density:.1%}",
-            f"{layer.nbytes:,}", layer.switches, layer.refreshes, layer.reverts)))
+            layer.layout, f"{layer.nbytes:,}", layer.switches, layer.refreshes, layer.reverts)))
         for layer in found.layers
     ]  # fmt: skip
     return tag("div", tag("table", tag("thead", head), tag("tbody", *rows)))

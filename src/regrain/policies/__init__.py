@@ -25,9 +25,9 @@ from types import MappingProxyType
 
 from regrain.policies.auto import Auto
 from regrain.policies.bank import Bank
-from regrain.policies.controller import Control, Controlled, Costs, Rule, revert
+from regrain.policies.controller import Control, Controlled, Costs, Rule, revert, settled
 from regrain.policies.damage import damage
-from regrain.policies.decision import PANEL, Class, Decision, Matrix, Observation, panel_energy
+from regrain.policies.decision import ALIKE, PANEL, Class, Decision, Matrix, Observation, panel_energy
 from regrain.policies.hysteresis import Thresholds
 from regrain.policies.masks import folded, kept_blocks, kept_weights
 from regrain.policies.monitor import Monitor
@@ -48,6 +48,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
 """Every policy with its defaults, by name."""
 
 __all__ = [
+    "ALIKE",
     "DEFAULT",
     "PANEL",
     "POLICIES",
@@ -76,4 +77,5 @@ __all__ = [
     "kept_weights",
     "panel_energy",
     "revert",
+    "settled",
 ]

@@ -14,9 +14,13 @@ SLOWLY = 0.125
 """What an observation weighs in the usual distance."""
 
 CHANCE = 0.3
-"""Of that distance: how far the estimate of a stream like the calibration data would be from them. It averages over
-more than an observation.
-"""
+"""Of the usual distance, at most: how far an estimate over the whole memory is taken to be from a steady stream."""
+
+COMMON = 1.5
+"""How much farther than tokens that follow each other as many positions of images are from what they estimate."""
+
+FORGIVEN = 8
+"""A penalty is one token less for every so many that pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Costs:
 class Control:
     """When to act, in tokens.
 
-    `window`: an estimate of fewer is not acted on. `memory`: the estimate forgets exponentially what is older. `jump`:
+    `window`: an estimate of fewer is not acted on, unless it is `plain` times as far from the data that the current
+    decision was made for as chance would have it. `memory`: the estimate forgets exponentially what is older. `jump`:
     an observation that is so many times as far from the estimate as usual begins a new one.
     `confirm`: a switch must have been worth it for so long. `dwell`: so long nothing is switched after a switch.
     `refresh`: the bias alone is folded anew as soon as the means that were dropped have come to add that fraction to
@@ -48,6 +53,7 @@ class Control:
     window: int = 512
     memory: int = 1024
     jump: float = 3.0
+    plain: float = 4.0
     confirm: int = 512
     dwell: int = 512
     refresh: float = 0.02
@@ -56,8 +62,9 @@ class Control:
     def __post_init__(self) -> None:
         if self.window < 1 or self.memory < self.window:
             raise ValueError(f"window must be 1 token to memory ({self.memory}), not {self.window}")
-        if not self.jump > 1.0:
-            raise ValueError(f"jump must be above 1 (times the usual distance), not {self.jump!r}")
+        for name, value in (("jump", self.jump), ("plain", self.plain)):
+            if not value > 1.0:
+                raise ValueError(f"{name} must be above 1 (times the usual distance), not {value!r}")
         if self.confirm < 0 or self.dwell < 0:
             raise ValueError(f"confirm and dwell must be 0 tokens or more, not {self.confirm} and {self.dwell}")
 
@@ -115,16 +122,22 @@ def step(
     if not matrix.dynamic or observation.count == 0:
         return state, None
     estimate, usual = followed(state, matrix.undisturbed(observation), control)
-    state = replace(state, estimate=estimate, usual=usual, since=state.since + observation.count)
-    if estimate.count < control.window or usual == 0.0:
+    penalty = max(0, state.penalty + -observation.count // FORGIVEN)
+    state = replace(state, estimate=estimate, usual=usual, since=state.since + observation.count, penalty=penalty)
+    current, noise = (
+        state.current,
+        chance(usual, observation, estimate, control.memory, COMMON if matrix.positions > 1 else 1.0),
+    )
+    short = estimate.count < control.window
+    if usual == 0.0 or (short and not plainly(estimate, current, control.plain * noise)):
         return state, None
-    current, inputs = state.current, believed(estimate, matrix, CHANCE * usual)
+    inputs = believed(estimate, matrix, noise).brief()
     proposed = rule.propose(matrix, inputs, current)
     if proposed.same_weights(current) or worth(rule, matrix, inputs, proposed, current, control.costs) <= 0.0:
         state = replace(state, agreed=0)
     else:
         state = replace(state, agreed=state.agreed + observation.count)
-        if state.agreed >= control.confirm and state.since >= control.dwell + state.penalty:
+        if (short or state.agreed >= control.confirm) and state.since >= control.dwell + state.penalty:
             return replace(state, current=proposed, since=0, agreed=0), proposed
     if stale(current, matrix, inputs) > control.refresh:
         refreshed = replace(current, mean=inputs.mean)
@@ -134,9 +147,15 @@ def step(
 
 def revert(state: State, previous: Decision, dwell: int) -> State:
     """After the run time gave up the last decision, or a probe showed it to be worse: `previous` holds again, and for
-    twice as long as the last time, at least `dwell` tokens more than usual, nothing is switched.
+    twice what was left of the last penalty, at least `dwell` tokens more than usual, nothing is switched. Tokens that
+    pass make it less.
     """
     return replace(state, current=previous, since=0, agreed=0, penalty=max(dwell, 2 * state.penalty))
+
+
+def settled(state: State, control: Control) -> bool:
+    """Whether the estimate is over as many tokens as it will ever be, and nothing waits to be confirmed."""
+    return state.estimate is not None and state.estimate.count >= control.memory and state.agreed == 0
 
 
 def followed(state: State, new: Observation, control: Control) -> tuple[Observation, float]:
@@ -153,6 +172,22 @@ def followed(state: State, new: Observation, control: Control) -> tuple[Observat
     jumped = found > control.jump * usual
     usual += SLOWLY * (min(found, control.jump * usual) - usual)
     return merged(None if jumped else old, new, control.memory), usual
+
+
+def chance(usual: float, observation: Observation, estimate: Observation, memory: int, common: float = 1.0) -> float:
+    """How far the estimate of a stream that doesn't change is from the stream, at most, in nats.
+
+    Moments of n tokens are k / n away for some k. An observation of m is `usual` away from an estimate over as many as
+    `memory`, so that k (1 / m + 1 / memory) = usual, and so many times farther where tokens have more in `common`. And
+    what keeps observations of many tokens away is not all chance: at most CHANCE of it.
+    """
+    part = min(CHANCE, common * observation.count / (observation.count + memory))
+    return part * usual * memory / estimate.count
+
+
+def plainly(estimate: Observation, current: Decision, distance: float) -> bool:
+    """Whether the estimate is farther than that from the data that the current decision was made for."""
+    return divergence(estimate.mean, estimate.variance, current.mean, current.variance) > distance
 
 
 def believed(estimate: Observation, matrix: Matrix, chance: float) -> Observation:

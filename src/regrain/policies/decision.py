@@ -60,6 +60,14 @@ class Observation:
         distance = self.mean - mean
         return np.asarray(self.variance + distance * distance)
 
+    def brief(self) -> Observation:
+        """With shorter numbers, which make a trace half as long: means are within 1e-4 standard deviations, or within
+        what float32 tells apart, and variances within 1e-5 of themselves.
+        """
+        steps = np.maximum(1e-4 * np.sqrt(self.variance), 1e-7 * np.abs(self.mean))
+        mean, variance = _brief(self.mean, steps), _brief(self.variance, 1e-5 * self.variance)
+        return Observation(self.count, mean, variance, self.discarded)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Observation) and self.to_json() == other.to_json()
 
@@ -277,6 +285,14 @@ def _vector(name: str, value: ArrayLike, size: int | None = None, *, positive: b
     if size is not None and array.size != size:
         raise ValueError(f"{name} must have {size} numbers, one for each channel, not {array.size}")
     return array
+
+
+def _brief(numbers: Vector, steps: Vector) -> Vector:
+    """To multiples of the power of ten below the step of each, whose shortest decimals are as short; 0: as it is."""
+    up = -np.floor(np.log10(np.where(steps > 0.0, steps, 1.0)))
+    scale = 10.0 ** np.abs(up)
+    rounded = np.where(up > 0.0, np.rint(numbers * scale) / scale, np.rint(numbers / scale) * scale)
+    return np.asarray(np.where(steps > 0.0, rounded, numbers))
 
 
 def _fields(value: object, *names: str) -> Mapping[str, Any]:

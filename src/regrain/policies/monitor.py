@@ -47,14 +47,14 @@ class Monitor:
         return True
 
     def take(self) -> Observation | None:
-        """What was seen since the last time; None for nothing."""
+        """What was seen since the last time, in short numbers; None for nothing."""
         count, sums, discarded = self._count, self._sums, self._discarded
         if count == 0:
             return None
         self._reset()
         distance, squares = sums / count
         variance = np.maximum(squares - distance * distance, 0.0)
-        return Observation(count, self._shift + distance, variance, discarded)
+        return Observation(count, self._shift + distance, variance, discarded).brief()
 
     def _reset(self) -> None:
         self._count = 0

@@ -16,7 +16,8 @@ class State:
     `current` is in force, or will be as soon as the run time has laid it out: it is taken to be done. `estimate` is
     the moving estimate of the inputs, None before the first observation; `since` counts tokens since the last switch,
     `agreed` those for which another decision has been worth it without a break; `penalty` tokens more than usual must
-    pass before the next switch; `usual` is how far observations are from the estimate, in nats, 0 if unknown.
+    pass before the next switch, fewer with each that does; `usual` is how far observations are from the estimate, in
+    nats, 0 if unknown.
     """
 
     current: Decision

@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from regrain.core.errors import RegrainError
 from regrain.policies.controller import revert
@@ -72,6 +74,13 @@ class Reverted:
 
 
 Event = Started | Observed | Reverted
+
+
+def open_trace(path: str | os.PathLike[str], mode: Literal["r", "w"]) -> IO[str]:
+    """A trace as text, compressed if its name ends with .gz. Raises OSError."""
+    if os.fspath(path).endswith(".gz"):
+        return gzip.open(path, "rt" if mode == "r" else "wt", encoding="utf-8")
+    return open(path, mode, encoding="utf-8")
 
 
 def write(event: Event, file: IO[str]) -> None:

@@ -10,6 +10,8 @@
 | `served`, `convolved` | what stands in the place of a layer's `forward` |
 | `layout`, `master`, `buffers` | a matrix as it is laid out at one time, how a decision becomes that, in what memory |
 | `engine`, `making` | one matrix: monitor, policy, layout in force; how it comes about |
+| `recording`, `following`, `stretches` | calls of a model, operation by operation; which modules can be served as one |
+| `whole` | what stands in the place of such a module's `forward` |
 | `reorganizer` | the thread that makes layouts beside those that serve |
 """
 
@@ -18,8 +20,12 @@ from __future__ import annotations
 from regrain.runtime.attachment import Attachment, attach
 from regrain.runtime.calibrated import Calibrated, calibrate
 from regrain.runtime.engine import Engine
+from regrain.runtime.following import Stretch
 from regrain.runtime.host import Host
 from regrain.runtime.layout import Layout
 from regrain.runtime.master import Candidate
+from regrain.runtime.stretches import stretches
 
-__all__ = ["Attachment", "Calibrated", "Candidate", "Engine", "Host", "Layout", "attach", "calibrate"]
+__all__ = [
+    "Attachment", "Calibrated", "Candidate", "Engine", "Host", "Layout", "Stretch", "attach", "calibrate", "stretches",
+]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,13 +37,15 @@ RIDGE = 0.01
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibrated:
     """Of one matrix: its `inputs` on calibration data; the `density`, above 0 to 1, that layouts may have; the
-    `threshold` of token-skip, None without; patterns with compensated weights, of which the first holds at the start.
+    `threshold` of token-skip, None without; patterns with compensated weights, of which the first holds at the start;
+    the `positions` of an image, 1 where tokens follow each other.
     """
 
     inputs: Observation
     density: float = 1.0
     threshold: float | None = None
     candidates: tuple[Candidate, ...] = ()
+    positions: int = 1
 
 
 def calibrate(
@@ -83,15 +86,22 @@ def calibrate(
         if pattern is not None and share < 1.0:
             groups = [whole, *(parts if len(parts) > 1 else ())]
             candidates = tuple(_candidate(layer, group, Pattern(pattern), share) for group in groups)
-        found[layer.name] = Calibrated(inputs, share, threshold, candidates)
+        found[layer.name] = Calibrated(inputs, share, threshold, candidates, whole.positions)
     return found
 
 
-class _Sums:
-    """Of inputs (n, C): their count, sum, sum of squares or Gram matrix, and some of them."""
+def seen_by(model: nn.Module, layers: Sequence[Layer], run: Run) -> dict[str, Observation]:
+    """Moments of the inputs of those layers that a run reaches, as `calibrate` counts them. Raises AttachError."""
+    found = _gathered(model, layers, run, set(), sampled=False)
+    return {layer.name: found[layer.name].observation(layer) for layer in layers if layer.name in found}
 
-    def __init__(self, columns: int, gram: bool, sampled: bool) -> None:
+
+class _Sums:
+    """Of inputs (n, C): their count, sum, sum of squares or Gram matrix, and some of them; `positions` of an image."""
+
+    def __init__(self, columns: int, gram: bool, sampled: bool, positions: int = 1) -> None:
         self.count = 0
+        self.positions = positions
         self.total = np.zeros(columns)
         self.squares: NDArray[np.float64] = np.zeros((columns, columns) if gram else columns)
         self.sample: list[Floats] = []
@@ -129,7 +139,7 @@ class _Sums:
 def _pooled(parts: Sequence[_Sums]) -> _Sums:
     if len(parts) == 1:
         return parts[0]
-    whole = _Sums(parts[0].total.size, parts[0].squares.ndim == 2, sampled=False)
+    whole = _Sums(parts[0].total.size, parts[0].squares.ndim == 2, False, max(part.positions for part in parts))
     for part in parts:
         whole.count += part.count
         whole.total += part.total
@@ -163,7 +173,9 @@ def _hooked(layers: Sequence[Layer], found: dict[str, _Sums], banked: set[str], 
             rows = _rows(layer, x.detach().float())
             if len(rows):
                 name = layer.name
-                found.setdefault(name, _Sums(layer.shape[1], name in banked, sampled)).add(rows)
+                if name not in found:
+                    found[name] = _Sums(layer.shape[1], name in banked, sampled, _positions(layer, x))
+                found[name].add(rows)
 
         handles.append(layer.module.register_forward_pre_hook(hook, with_kwargs=True))
     try:
@@ -183,3 +195,8 @@ def _rows(layer: Layer, x: torch.Tensor) -> torch.Tensor:
     images = x.reshape(-1, channels, *((1, size[0]) if axes == 1 else size))
     patches = nn.functional.unfold(images, window.kernel, window.dilation, window.padding, window.stride)
     return patches.transpose(1, 2).reshape(-1, layer.shape[1])
+
+
+def _positions(layer: Layer, x: torch.Tensor) -> int:
+    """Of one example: what a monitor counts of an image."""
+    return 1 if layer.window is None else math.prod(x.shape[2 - layer.weight.dim() :])

@@ -12,18 +12,33 @@ import numpy as np
 from torch import Tensor
 
 from regrain.core.errors import ServingError
-from regrain.policies import Control, Controlled, Decision, Monitor, Observation, Policy, State, Static, revert
+from regrain.policies import (
+    ALIKE,
+    Control,
+    Controlled,
+    Decision,
+    Monitor,
+    Observation,
+    Policy,
+    State,
+    Static,
+    revert,
+    settled,
+)
 from regrain.policies.trace import Observed, Reverted, Started, write
 from regrain.runtime.buffers import Buffers
 from regrain.runtime.layers import Floats
 from regrain.runtime.layout import Layout
 from regrain.runtime.master import Master
 
-EVERY = 8
-"""One call in so many is looked at."""
+EVERY = 16
+"""One call in so many is looked at while nothing happens."""
 
-TOKENS = 256
-"""So many tokens are observed before the policy is asked."""
+ALERT = 2
+"""One in so many while the estimate of the inputs is new, or a change waits to be confirmed."""
+
+TOKENS = 128
+"""So many tokens are observed before the policy is asked; an image is worth no more than ALIKE of them."""
 
 PROBE = 64
 """Inputs that are kept to try a new layout with."""
@@ -44,8 +59,8 @@ class Engine:
 
     `exact`: the original module gives the same, so that it may be asked instead where it is faster.
 
-    Where it is `watching`, each call takes one from `turn`, and calls `watch` when that makes it 0; that threads may
-    miscount does no harm.
+    Where it is `watching`, each call takes one from `turn`, and calls `watch` when that makes it 0: one in `every`.
+    That threads may miscount does no harm.
 
     `failure` is what went wrong where layouts are made. The matrix is served as before and doesn't change any more. It
     is told once: as a warning in the layer's next call, or by `check`, whichever comes first.
@@ -57,6 +72,7 @@ class Engine:
         self.layout = layout
         self.exact = False
         self.watching = False
+        self.every = EVERY
         self.adaptation: Adaptation | None = None
         self.failure: BaseException | None = None
         self.turn = 1
@@ -73,7 +89,7 @@ class Engine:
 
     def watch(self, x: Tensor, images: int) -> None:
         """Look at the contiguous inputs of a call, 0 or so many images."""
-        self.turn = EVERY
+        self.turn = self.every
         error = self.check()
         if error is not None:
             warnings.warn(str(error), RuntimeWarning, stacklevel=6)
@@ -134,6 +150,8 @@ class Adaptation:
         self._policy = policy
         self._ask = ask
         self._trace = trace
+        self._control = policy.control if isinstance(policy, Controlled) else None
+        self._enough = TOKENS * max(1, master.matrix.positions // ALIKE)
         self._monitor = Monitor(master.matrix, 1)
         self._probe = Probe(master.matrix.columns)
         self._lock = threading.Lock()
@@ -148,17 +166,28 @@ class Adaptation:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            rows = _rows(x.detach(), self.master.matrix.channels, images)
+            rows = rows_of(x.detach(), self.master.matrix.channels, images)
             if len(rows) and self._monitor.add(rows) and not images:
                 self._looks += 1
                 if self._looks % PROBE_LOOKS == 0 or self._looks == 1:
                     self._probe.add(rows)
-            ready = self._monitor.count >= TOKENS and not self._asked
+            ready = self._monitor.count >= self._enough and not self._asked
             self._asked |= ready
         finally:
             self._lock.release()
         if ready:
             self._ask(self._engine)
+
+    def acquaint(self, before: Observation, after: Observation) -> None:
+        """Calibration data that had the moments `before` in the original network have those of `after`, as a monitor
+        counts them, in the network as it is served: other layers have lost weights, and only what they don't explain is
+        a drift. For all calibration data what they do to a few of them is taken.
+        """
+        matrix = self.master.matrix
+        least = 1e-3 * float(before.variance.mean()) or 1.0
+        ratio = np.maximum(after.variance, least) / np.maximum(before.variance, least)
+        served = Observation(after.count, matrix.mean + after.mean - before.mean, ratio * matrix.variance)
+        self.master = replace(self.master, matrix=replace(matrix, served=served))
 
     def after_fork(self) -> None:
         """In the child: whoever held the lock isn't there, and the trace is the parent's."""
@@ -175,6 +204,8 @@ class Adaptation:
             return
         before = self.state
         state, decision = self._policy.decide(before, self.master.matrix, observation)
+        if self._control is not None:
+            self._engine.every = EVERY if settled(state, self._control) else ALERT
         self._note(observation, state, decision is not None)
         if decision is None:
             self.state = state
@@ -199,7 +230,7 @@ class Adaptation:
         return replace(new, number=old.number + 1)
 
     def _give_up(self, state: State, before: State) -> None:
-        dwell = (self._policy.control if isinstance(self._policy, Controlled) else Control()).dwell
+        dwell = (self._control or Control()).dwell
         self.state = revert(state, before.current, dwell)
         if self._trace is not None:
             write(Reverted(self._engine.name, before.current, dwell), self._trace)
@@ -221,8 +252,8 @@ class Adaptation:
         return errors[1] > WORSE * errors[0]
 
 
-def _rows(x: Tensor, channels: int, images: int) -> Floats:
-    """Inputs as rows (N, channels). Images have them first."""
+def rows_of(x: Tensor, channels: int, images: int) -> Floats:
+    """Inputs as rows (N, channels). So many images, if any, have their channels first."""
     if images:
         x = x.reshape(images, channels, -1).transpose(1, 2)
     found: Floats = x.reshape(-1, channels).numpy()

@@ -119,10 +119,12 @@ def _window(module: nn.Conv1d | nn.Conv2d) -> Window | None:
     return Window(*pairs)
 
 
-def check_free(model: nn.Module, served: type) -> None:
-    """Raise AttachError if a layer of the model is served already, by an instance of `served`."""
-    for layer in layers_of(model):
-        if isinstance(vars(layer.module).get("forward"), served):
+def check_free(model: nn.Module, *served: type) -> None:
+    """Raise AttachError if a module of the model is served already, by an instance of one of `served`."""
+    names = {id(layer.module): layer.name for layer in layers_of(model)}
+    for path, module in model.named_modules():
+        if isinstance(vars(module).get("forward"), served):
             raise AttachError(
-                "it must not be attached twice: call detach() of the attachment that serves it", tensor=layer.name
+                "it must not be attached twice: call detach() of the attachment that serves it",
+                tensor=names.get(id(module), path or None),
             )

@@ -6,11 +6,18 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
+from regrain.kernels.integers import Integers
+from regrain.kernels.panels import Panels
 from regrain.kernels.product import Floats, Product
+from regrain.kernels.rows import Rows
+from regrain.kernels.skipping import Skipping
 from regrain.policies import Decision
 
 NEVER = sys.maxsize
 """A number of tokens that no call has."""
+
+
+_NAMES = {Panels: "panels", Skipping: "columns", Rows: "rows", Integers: "int8 x int8"}
 
 
 class Biased(Product, Protocol):
@@ -49,3 +56,14 @@ class Layout:
     def nbytes(self) -> int:
         """Bytes of its products."""
         return self.few.nbytes + (0 if self.many is None else self.many.nbytes)
+
+    @property
+    def description(self) -> str:
+        """What serves how many tokens: "i8 columns, i8 panels from 3 tokens"."""
+        if self.border == NEVER:
+            return _name(self.few)
+        return f"{_name(self.few)}, {'torch' if self.many is None else _name(self.many)} from {self.border} tokens"
+
+
+def _name(product: Product) -> str:
+    return f"{getattr(product, 'value', '')} {_NAMES.get(type(product), type(product).__name__)}".strip()

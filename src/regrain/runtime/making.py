@@ -98,6 +98,7 @@ class Maker:
             seen.variance,
             density=known.density,
             calibrated=seen.count,
+            positions=known.positions,
             threshold=known.threshold,
             candidates=tuple(candidate.decision for candidate in known.candidates),
         )
