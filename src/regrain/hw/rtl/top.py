@@ -49,8 +49,7 @@ class Top(Component):
     | port | direction | width | |
     |---|---|---|---|
     | `write`, `write_address`, `write_data`, `clear` | in | | load the metadata memory; see `MetadataMemory` |
-    | `start`, `descriptor`, `matrix` | in | 1, row, 6 | run the matrix whose descriptor begins at that row, as number
-    `matrix` of those whose granularity is kept; ignored while `busy` and after a fault |
+    | `start`, `descriptor`, `matrix` | in | 1, row, 6 | run the matrix whose descriptor begins at that row; see below |
     | `busy`, `done` | out | 1, 1 | from the cycle after `start` to that of `done` |
     | `fault`, `code` | out | 3, 4 | sticky until reset: `Part` that refused, and why |
     | `weights` | out | 20 | from the descriptor: where the packed tiles or the master copy are |
@@ -63,6 +62,9 @@ class Top(Component):
     | `metric`, `counts` | out | 16, 3 x 14 | as `Monitor` has them |
     | `counters` | out | 12 x 48 | as `Engine` has them |
     | `master_reads` | out | 32 | words of the master copy, since reset |
+
+    `start` is ignored while `busy` and after a fault. `matrix` is a number under which the granularity of a dynamic
+    matrix is kept from one run to the next.
 
     **A run**: descriptor (two rows), control, gather table (a row a block, up to the first that is empty; only of a
     matrix that gathers or is dynamic), channel table (two channels a row), and the engine. Of a dynamic matrix the
