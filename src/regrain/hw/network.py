@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regrain.kernels.convolution import Window
+from regrain.models.matrices import MatrixLayer, window_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,34 +20,8 @@ PIECE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """A linear layer or a convolution. `name` is that of its weight in the model's state, `path` its own; `turned` if
-    the weight is (inputs, outputs), as that of Hugging Face's Conv1D. A convolution has a `window`; its matrix has a
-    column for each input channel and, within it, kernel position.
-    """
-
-    path: str
-    name: str
-    module: nn.Module
-    turned: bool = False
-    window: Window | None = None
-
-    @property
-    def weight(self) -> Tensor:
-        """The parameter."""
-        found: Tensor = self.module.weight  # type: ignore[assignment]
-        return found
-
-    @property
-    def span(self) -> int:
-        """Columns for each input channel."""
-        return 1 if self.turned else math.prod(self.weight.shape[2:])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows (output channels) and columns of the matrix."""
-        first, second = self.weight.shape[0], math.prod(self.weight.shape[1:])
-        return (second, first) if self.turned else (first, second)
+class Layer(MatrixLayer):
+    """A layer with the rows that its matrix is multiplied with."""
 
     def matrix(self) -> NDArray[np.float32]:
         """A copy of the weights (rows, columns)."""
@@ -120,7 +93,7 @@ def layers_of(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
         if why is not None:
             left[path] = why
             continue
-        window = _window(module) if isinstance(module, nn.Conv1d | nn.Conv2d) else None
+        window = window_of(module) if isinstance(module, nn.Conv1d | nn.Conv2d) else None
         layers.append(Layer(path, f"{path}.weight" if path else "weight", module, turned, window))
     return layers, left
 
@@ -139,23 +112,6 @@ def _obstacle(module: nn.Module, turned: bool) -> str | None:
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         if module.groups != 1:
             return "its channels are in groups"
-        if module.padding_mode != "zeros" or _window(module) is None:
+        if module.padding_mode != "zeros" or window_of(module) is None:
             return "its padding is not one of zeros, as wide on both sides"
     return None
-
-
-def _window(module: nn.Conv1d | nn.Conv2d) -> Window | None:
-    """What a convolution sees, None if more is added on one side than on the other; a line is a flat image."""
-    kernel, dilation = module.kernel_size, module.dilation
-    padding: tuple[int, ...]
-    if module.padding == "same":
-        wide = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
-        if any(size % 2 for size in wide):
-            return None
-        padding = tuple(size // 2 for size in wide)
-    else:
-        padding = (0,) * len(kernel) if isinstance(module.padding, str) else module.padding
-    pairs = []
-    for part, flat in ((kernel, 1), (module.stride, 1), (padding, 0), (dilation, 1)):
-        pairs.append((part[0], part[1]) if len(part) == 2 else (flat, part[0]))
-    return Window(*pairs)

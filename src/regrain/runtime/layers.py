@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from regrain.core.errors import AttachError
-from regrain.kernels.convolution import Window
+from regrain.models.matrices import MatrixLayer, window_of
 
 Floats = NDArray[np.float32]
 
@@ -24,34 +23,8 @@ MOST_COLUMNS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """A linear layer or a convolution. `name` is that of its weight in the model's state, `path` its own; `turned` if
-    the weight is (inputs, outputs), as that of Hugging Face's Conv1D. A convolution has a `window`; its matrix has a
-    column for each input channel and kernel position.
-    """
-
-    path: str
-    name: str
-    module: nn.Module
-    turned: bool = False
-    window: Window | None = None
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The parameter."""
-        found: torch.Tensor = self.module.weight  # type: ignore[assignment]
-        return found
-
-    @property
-    def span(self) -> int:
-        """Columns for each input."""
-        return 1 if self.turned else math.prod(self.weight.shape[2:])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the matrix."""
-        first, second = self.weight.shape[0], math.prod(self.weight.shape[1:])
-        return (second, first) if self.turned else (first, second)
+class Layer(MatrixLayer):
+    """What a served layer reads of its module."""
 
     def matrix(self) -> Floats:
         """The weights (rows, columns), in the parameter's memory where that is possible."""
@@ -74,7 +47,7 @@ def layers_of(model: nn.Module) -> Iterator[Layer]:
         elif isinstance(module, nn.Linear):
             yield Layer(path, name, module)
         elif isinstance(module, nn.Conv1d | nn.Conv2d):
-            yield Layer(path, name, module, window=_window(module))
+            yield Layer(path, name, module, window=window_of(module))
 
 
 def obstacle(layer: Layer) -> str | None:
@@ -101,22 +74,6 @@ def obstacle(layer: Layer) -> str | None:
         if module.padding_mode != "zeros" or layer.window is None:
             return "its padding is not one of zeros, as wide on both sides"
     return None
-
-
-def _window(module: nn.Conv1d | nn.Conv2d) -> Window | None:
-    """What a convolution sees, None if more is added on one side than on the other; a line is a flat image."""
-    kernel, dilation = module.kernel_size, module.dilation
-    if module.padding == "same":
-        wide = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
-        if any(size % 2 for size in wide):
-            return None
-        padding = tuple(size // 2 for size in wide)
-    else:
-        padding = (0,) * len(kernel) if isinstance(module.padding, str) else module.padding
-    pairs = []
-    for part, flat in ((kernel, 1), (module.stride, 1), (padding, 0), (dilation, 1)):
-        pairs.append((part[0], part[1]) if len(part) == 2 else (flat, part[0]))
-    return Window(*pairs)
 
 
 def check_free(model: nn.Module, *served: type) -> None:
