@@ -24,7 +24,7 @@ from regrain.core.errors import HardwareError
 from regrain.hw.components import COMPONENTS
 from regrain.hw.cosim.emit import modules_of
 from regrain.hw.machine import Machine
-from regrain.hw.quantize import Integers
+from regrain.hw.networks.quantize import Integers
 from regrain.hw.rtl.dense_pe import DensePE
 from regrain.hw.rtl.pe import PE
 from regrain.hw.rtl.pins import Pins

@@ -24,12 +24,12 @@ from regrain.core.granularity import Granularity
 from regrain.hw.energy import Features, energy
 from regrain.hw.energy_table import load
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.network import Layer, layers_of
-from regrain.hw.quantize import MOST, Integers
-from regrain.hw.schedule import PACKED, Source, scheduled
-from regrain.hw.simulated import Seen, watched
-from regrain.hw.variants import REORGANIZED, cheapest, encode, keep
+from regrain.hw.model.memory import Memory
+from regrain.hw.networks.layers import Layer, layers_of
+from regrain.hw.networks.quantize import MOST, Integers
+from regrain.hw.networks.schedule import PACKED, Source, scheduled
+from regrain.hw.networks.simulated import Seen, watched
+from regrain.hw.networks.variants import REORGANIZED, cheapest, encode, keep
 from regrain.transforms.compensate import compensate
 from regrain.transforms.damage import Damage
 

@@ -27,11 +27,11 @@ from regrain.accuracy import FidelityMeter, compare
 from regrain.hw.energy import Features, energy
 from regrain.hw.energy_table import Table, load, names
 from regrain.hw.machine import VALUE_BITS, Machine
-from regrain.hw.memory import Memory
-from regrain.hw.program import Program, dense
-from regrain.hw.schedule import scheduled, stalls
-from regrain.hw.simulated import Simulated, replaced
-from regrain.hw.timing import Timing
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.program import Program, dense
+from regrain.hw.model.timing import Timing
+from regrain.hw.networks.schedule import scheduled, stalls
+from regrain.hw.networks.simulated import Simulated, replaced
 from regrain.models.task_file import load_task
 from regrain.pipelines.configurations import configurations, rankings
 from regrain.pipelines.hardware import Hardware

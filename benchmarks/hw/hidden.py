@@ -23,23 +23,23 @@ from subjects import RESULTS, describe, examples, on_the_machine
 from whole import counted, inputs_of
 
 from regrain.core.granularity import Granularity
-from regrain.hw import golden
-from regrain.hw.codes import Code
 from regrain.hw.cosim.top import TopSimulation
-from regrain.hw.decide import Decided, Deciding
-from regrain.hw.descriptor import Descriptor
-from regrain.hw.golden import Requantizer
-from regrain.hw.image import Image
 from regrain.hw.machine import ACTIVATION_BITS, Machine
-from regrain.hw.memory import Memory
-from regrain.hw.pace import Pace
-from regrain.hw.program import Tile
-from regrain.hw.reorganized import Reorganized
-from regrain.hw.repack import Master, repacked
+from regrain.hw.model import golden
+from regrain.hw.model.codes import Code
+from regrain.hw.model.decide import Decided, Deciding
+from regrain.hw.model.descriptor import Descriptor
+from regrain.hw.model.golden import Requantizer
+from regrain.hw.model.image import Image
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.pace import Pace
+from regrain.hw.model.program import Tile
+from regrain.hw.model.reorganized import Reorganized
+from regrain.hw.model.repack import Master, repacked
+from regrain.hw.model.timing import FREED, simulate_supply
+from regrain.hw.networks.simulated import Simulated, replaced
+from regrain.hw.networks.variants import keep
 from regrain.hw.rtl.top import Part
-from regrain.hw.simulated import Simulated, replaced
-from regrain.hw.timing import FREED, simulate_supply
-from regrain.hw.variants import keep
 
 MACHINE = Machine()
 SWITCHES = (
@@ -114,7 +114,7 @@ class Matrix(NamedTuple):
 
 
 class Clock:
-    """The array's: as in `regrain.hw.timing`, but a tile at a time, so that a boundary can be tried in several ways."""
+    """That of `regrain.hw.model.timing`, but tile by tile, so that a boundary can be tried in several ways."""
 
     def __init__(self, passes: int) -> None:
         self.passes, self.last, self.free, self.stalled = passes, 0, 1, 0

@@ -18,8 +18,8 @@ from machine import describe
 
 import regrain
 from regrain.hw.machine import Machine
-from regrain.hw.network import layers_of
-from regrain.hw.simulated import Simulated
+from regrain.hw.networks.layers import layers_of
+from regrain.hw.networks.simulated import Simulated
 from regrain.models.network import Network
 from regrain.models.task import Task
 from regrain.models.task_file import load_task

@@ -21,17 +21,17 @@ import torch
 from numpy.typing import NDArray
 from subjects import RESULTS, describe, examples, on_the_machine
 
-from regrain.hw import golden
 from regrain.hw.cosim.engine import EngineSimulation
 from regrain.hw.cosim.feed import Feed
-from regrain.hw.golden import Requantizer
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.program import Program
-from regrain.hw.quantize import MOST
-from regrain.hw.schedule import scheduled
-from regrain.hw.simulated import Simulated
-from regrain.hw.timing import Timing
+from regrain.hw.model import golden
+from regrain.hw.model.golden import Requantizer
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.program import Program
+from regrain.hw.model.timing import Timing
+from regrain.hw.networks.quantize import MOST
+from regrain.hw.networks.schedule import scheduled
+from regrain.hw.networks.simulated import Simulated
 
 MACHINE = Machine()
 RESULT = RESULTS / "whole.json"

@@ -14,23 +14,23 @@ from dataclasses import replace
 import numpy as np
 
 from regrain.core.granularity import Granularity
-from regrain.hw import program
-from regrain.hw.codes import Code
 from regrain.hw.cosim.engine import EngineSimulation
 from regrain.hw.cosim.feed import Feed
 from regrain.hw.cosim.top import TopSimulation
 from regrain.hw.cosim.words import pack
-from regrain.hw.decide import Decided, Deciding
-from regrain.hw.descriptor import Descriptor
-from regrain.hw.golden import Requantizer, run
-from regrain.hw.image import Image
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.reorganized import Reorganized
-from regrain.hw.repack import Master
+from regrain.hw.model import program
+from regrain.hw.model.codes import Code
+from regrain.hw.model.decide import Decided, Deciding
+from regrain.hw.model.descriptor import Descriptor
+from regrain.hw.model.golden import Requantizer, run
+from regrain.hw.model.image import Image
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.reorganized import Reorganized
+from regrain.hw.model.repack import Master
+from regrain.hw.model.timing import Arrivals, Packed, simulate, simulate_supply
 from regrain.hw.rtl.layouts import Fault
 from regrain.hw.rtl.top import Part
-from regrain.hw.timing import Arrivals, Packed, simulate, simulate_supply
 
 SMALL = Machine(rows=4, pes=2, lanes=2, bank_words=512, list_entries=64)
 ROWS, TILES, PATIENCE = 1024, 16, 12

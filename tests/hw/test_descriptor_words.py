@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
-from regrain.hw.descriptor import LAYOUT, Descriptor
 from regrain.hw.machine import Machine
+from regrain.hw.model.descriptor import LAYOUT, Descriptor
 
 STILL = Descriptor(
     granularity=Granularity.FINE, outputs=384, blocks=48, tokens=128, weights=0, channels=64, count=4, relu=True

@@ -15,9 +15,9 @@ from regrain.core.errors import HardwareError
 from regrain.hw.energy import Features, energy, traffic
 from regrain.hw.energy_table import ACTIONS, load, names, parse
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.program import dense, fine
-from regrain.hw.timing import Events, Timing, simulate
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.program import dense, fine
+from regrain.hw.model.timing import Events, Timing, simulate
 
 MACHINE, MEMORY = Machine(), Memory()
 

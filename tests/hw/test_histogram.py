@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from regrain.hw.histogram import ENTROPY_ERROR, LOG_ERROR, Profiled, log2_of
+from regrain.hw.model.histogram import ENTROPY_ERROR, LOG_ERROR, Profiled, log2_of
 
 
 def test_the_logarithm_is_within_its_bound():

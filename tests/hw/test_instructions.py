@@ -13,10 +13,10 @@ from regrain.codecs.grid import scales_of
 from regrain.codecs.quantized import Quantized, encode_quantized, grid_shape
 from regrain.codecs.sparse import Sparse, encode_sparse
 from regrain.core.errors import HardwareError
-from regrain.hw.assembler import assemble
-from regrain.hw.instructions import FORMATS, OP_BITS, WORD_BITS, Fault, Instruction, Op
-from regrain.hw.interpreter import ProgramError, execute
-from regrain.hw.scales import OCTAVE, requantizer, rescale
+from regrain.hw.reconstruction.assembler import assemble
+from regrain.hw.reconstruction.instructions import FORMATS, OP_BITS, WORD_BITS, Fault, Instruction, Op
+from regrain.hw.reconstruction.interpreter import ProgramError, execute
+from regrain.hw.reconstruction.scales import OCTAVE, requantizer, rescale
 
 SEED = 7
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from regrain.hw.network import PIECE, layers_of
+from regrain.hw.networks.layers import PIECE, layers_of
 
 LAYERS = [
     (nn.Linear(7, 5), (3, 4, 7)),
@@ -41,7 +41,7 @@ def test_pieces_are_small(monkeypatch):
     layer = layers_of(nn.Conv2d(2, 3, 3))[0][0]
     x = torch.randn(5, 2, 6, 6)
     whole = torch.cat(list(layer.pieces(x)))
-    monkeypatch.setattr("regrain.hw.network.PIECE", 2 * 16 * 18)
+    monkeypatch.setattr("regrain.hw.networks.layers.PIECE", 2 * 16 * 18)
     pieces = list(layer.pieces(x))
     assert [len(piece) for piece in pieces] == [32, 32, 16] and torch.equal(torch.cat(pieces), whole)
     assert not list(layer.pieces(x[:0])) and PIECE > 1 << 20

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from regrain.core.errors import HardwareError
 from regrain.hw.machine import Machine
-from regrain.hw.quantize import MOST, Integers, Range
+from regrain.hw.networks.quantize import MOST, Integers, Range
 
 MATRICES = arrays.arrays(
     np.float32,

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from regrain.core.granularity import Granularity
-from regrain.hw.codes import Code
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.pace import Pace
-from regrain.hw.program import dense
-from regrain.hw.repack import Master
-from regrain.hw.schedule import Source, added, flat, scheduled, stalls
-from regrain.hw.timing import simulate
-from regrain.hw.variants import REORGANIZED, encode, keep
+from regrain.hw.model.codes import Code
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.pace import Pace
+from regrain.hw.model.program import dense
+from regrain.hw.model.repack import Master
+from regrain.hw.model.timing import simulate
+from regrain.hw.networks.schedule import Source, added, flat, scheduled, stalls
+from regrain.hw.networks.variants import REORGANIZED, encode, keep
 
 MACHINE = Machine()
 WEIGHTS = np.random.default_rng(0).integers(-20, 21, (48, 96)).astype(np.int8)

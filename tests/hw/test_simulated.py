@@ -11,13 +11,13 @@ from torch import nn
 
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
-from regrain.hw.fixed import Fixed
-from regrain.hw.golden import product, run
 from regrain.hw.machine import Machine
-from regrain.hw.network import layers_of
-from regrain.hw.quantize import MOST, Integers
-from regrain.hw.simulated import Seen, Simulated, channels_last, replaced, watched
-from regrain.hw.variants import keep
+from regrain.hw.model.golden import product, run
+from regrain.hw.networks.fixed import Fixed
+from regrain.hw.networks.layers import layers_of
+from regrain.hw.networks.quantize import MOST, Integers
+from regrain.hw.networks.simulated import Seen, Simulated, channels_last, replaced, watched
+from regrain.hw.networks.variants import keep
 from regrain.policies import Matrix, Observation, State, Static, VarianceThresholds
 
 MACHINE, STATIC = Machine(), Static()

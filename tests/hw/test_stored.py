@@ -14,8 +14,8 @@ from regrain.artifact.source import from_tensors
 from regrain.codecs.quantized import Quantized
 from regrain.codecs.sparse import Sparse
 from regrain.hw.machine import Machine
-from regrain.hw.network import layers_of
-from regrain.hw.stored import stored
+from regrain.hw.networks.layers import layers_of
+from regrain.hw.networks.stored import stored
 from regrain.models.statedict import lazy_tensors
 
 MACHINE = Machine()

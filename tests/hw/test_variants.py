@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
-from regrain.hw.golden import product, run
 from regrain.hw.machine import Machine
-from regrain.hw.variants import ENCODINGS, cheapest, encode, keep
+from regrain.hw.model.golden import product, run
+from regrain.hw.networks.variants import ENCODINGS, cheapest, encode, keep
 
 MACHINE = Machine()
 SEEDS = st.integers(0, 2**32 - 1)

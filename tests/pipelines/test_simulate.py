@@ -17,11 +17,11 @@ from regrain.core.errors import HardwareError, TaskError
 from regrain.core.granularity import Granularity
 from regrain.hw.energy_table import load, names
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.program import dense
-from regrain.hw.quantize import Integers
-from regrain.hw.schedule import stalls
-from regrain.hw.timing import simulate as run_array
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.program import dense
+from regrain.hw.model.timing import simulate as run_array
+from regrain.hw.networks.quantize import Integers
+from regrain.hw.networks.schedule import stalls
 from regrain.models.task import task_from
 from regrain.pipelines.adapting import Adapting
 from regrain.pipelines.configurations import BEST, rankings, survives

@@ -121,7 +121,7 @@ def command(
     from regrain.cli.progress import progress_line
     from regrain.hw.energy_table import load
     from regrain.hw.machine import Machine
-    from regrain.hw.memory import Memory
+    from regrain.hw.model.memory import Memory
     from regrain.pipelines.adapting import POLICIES, Adapting
     from regrain.pipelines.hardware import Hardware
     from regrain.pipelines.simulate import simulate
@@ -176,7 +176,7 @@ def _pair(text: str) -> tuple[float, float]:
 
 def _print(found: Simulation, everything: bool) -> None:
     from regrain.cli.output import bold, percent, rows_to_show, shorten, stdout, table
-    from regrain.hw.schedule import stalls
+    from regrain.hw.networks.schedule import stalls
 
     console = stdout()
     console.print(bold(str(found.path)), f"on {found.split} data of task {found.task!r}", soft_wrap=True)

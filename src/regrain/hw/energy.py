@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regrain.hw.machine import ACTIVATION_BITS, VALUE_BITS
-from regrain.hw.schedule import stalls
-from regrain.hw.timing import ENTRY_BITS
+from regrain.hw.model.timing import ENTRY_BITS
+from regrain.hw.networks.schedule import stalls
 
 if TYPE_CHECKING:
     from regrain.hw.energy_table import Table
     from regrain.hw.machine import Machine
-    from regrain.hw.memory import Memory
-    from regrain.hw.timing import Events, Timing
+    from regrain.hw.model.memory import Memory
+    from regrain.hw.model.timing import Events, Timing
 
 _COLUMN = 64  # bits: wider memories are made of such
 _PRODUCT = 2 * VALUE_BITS

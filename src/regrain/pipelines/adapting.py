@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
-from regrain.hw.fixed import Fixed
+from regrain.hw.networks.fixed import Fixed
 from regrain.policies import Controlled, Policy, Static, Thresholds, VarianceThresholds
 
 POLICIES = ("static", *Granularity, "variance-thresholds")

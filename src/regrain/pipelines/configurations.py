@@ -11,15 +11,15 @@ from regrain.core.errors import HardwareError
 from regrain.hw.energy import energy
 from regrain.hw.energy_table import load, names
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.schedule import added, scheduled
-from regrain.hw.timing import Timing
-from regrain.hw.variants import ENCODINGS, cheapest, encode
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.timing import Timing
+from regrain.hw.networks.schedule import added, scheduled
+from regrain.hw.networks.variants import ENCODINGS, cheapest, encode
 from regrain.pipelines.hardware import Hardware
 from regrain.pipelines.simulated_layers import features_of
 
 if TYPE_CHECKING:
-    from regrain.hw.simulated import Simulated
+    from regrain.hw.networks.simulated import Simulated
 
 BEST = "fewest words, by layer"
 """The configuration in which each matrix has the encoding that suits it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from regrain.core.errors import HardwareError
 from regrain.hw.energy_table import Table, load
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
+from regrain.hw.model.memory import Memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from regrain.accuracy import Drop, Fidelity, compare
 from regrain.artifact.threads import resolve_threads
 from regrain.core.errors import HardwareError
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
+from regrain.hw.model.memory import Memory
 from regrain.models.network import Network
 from regrain.models.task import Task
 from regrain.models.task_file import load_task
@@ -132,8 +132,8 @@ def simulate(
     """
     import torch
 
-    from regrain.hw.network import layers_of
-    from regrain.hw.simulated import replaced
+    from regrain.hw.networks.layers import layers_of
+    from regrain.hw.networks.simulated import replaced
     from regrain.pipelines.simulated_network import calibrated, prepared
 
     told = progress or _silent

@@ -12,13 +12,13 @@ import numpy as np
 
 from regrain.core.granularity import Granularity
 from regrain.hw.energy import Features, Traffic, energy, traffic
-from regrain.hw.program import dense
-from regrain.hw.schedule import added, flat, scheduled
-from regrain.hw.timing import Timing
+from regrain.hw.model.program import dense
+from regrain.hw.model.timing import Timing
+from regrain.hw.networks.schedule import added, flat, scheduled
 from regrain.pipelines.hardware import Hardware
 
 if TYPE_CHECKING:
-    from regrain.hw.simulated import Simulated
+    from regrain.hw.networks.simulated import Simulated
 
 AS_STORED = "as stored"
 

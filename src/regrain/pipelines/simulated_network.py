@@ -16,10 +16,10 @@ from regrain.artifact.reader import WeightFile
 from regrain.artifact.reader import open as open_file
 from regrain.core.errors import CorruptArtifactError, HardwareError
 from regrain.hw.machine import Machine
-from regrain.hw.network import Layer
-from regrain.hw.quantize import Integers
-from regrain.hw.simulated import Seen, Simulated, watched
-from regrain.hw.stored import stored
+from regrain.hw.networks.layers import Layer
+from regrain.hw.networks.quantize import Integers
+from regrain.hw.networks.simulated import Seen, Simulated, watched
+from regrain.hw.networks.stored import stored
 from regrain.models.task import Task
 from regrain.models.trace import is_tensor, ties
 from regrain.pipelines.adapting import Adapting

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regrain.artifact.output import output_file
-from regrain.hw.schedule import stalls
+from regrain.hw.networks.schedule import stalls
 from regrain.pipelines.report.markup import Markup, join, section, tag
 from regrain.pipelines.report.sheet import WIDTH, cell, sheet, svg, text
 

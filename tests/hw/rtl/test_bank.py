@@ -8,7 +8,7 @@ import pytest
 from regrain.hw.cosim import Simulation, Source
 from regrain.hw.cosim.words import bits, joined, pack
 from regrain.hw.machine import Machine
-from regrain.hw.program import Tile, blocks, dense, fine
+from regrain.hw.model.program import Tile, blocks, dense, fine
 from regrain.hw.rtl.bank import Bank
 from regrain.hw.rtl.layouts import Fault
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrain.core.errors import HardwareError
-from regrain.hw.codes import Code
 from regrain.hw.cosim.simulation import Simulation
-from regrain.hw.decide import Decided, Deciding, begin, boundary, pays, tick
+from regrain.hw.model.codes import Code
+from regrain.hw.model.decide import Decided, Deciding, begin, boundary, pays, tick
 from regrain.hw.rtl.control import SETTINGS, STATE, Control
 
 LOAD = 1

@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from regrain.hw.codes import Code
 from regrain.hw.cosim.simulation import Simulation
-from regrain.hw.decide import Decided, Deciding, boundary, tick
+from regrain.hw.model.codes import Code
+from regrain.hw.model.decide import Decided, Deciding, boundary, tick
 from regrain.hw.rtl.control import SETTINGS, STATE, Control
 
 TRIALS = 3000

@@ -6,8 +6,8 @@ import pytest
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
 from regrain.hw.cosim import Simulation
-from regrain.hw.descriptor import LAYOUT, Descriptor, checksum
 from regrain.hw.machine import Machine
+from regrain.hw.model.descriptor import LAYOUT, Descriptor, checksum
 from regrain.hw.rtl.descriptor import DescriptorDecoder
 
 ROWS = 1500

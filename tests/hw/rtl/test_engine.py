@@ -14,13 +14,13 @@ from regrain.hw.cosim.engine import EngineSimulation
 from regrain.hw.cosim.feed import Feed
 from regrain.hw.cosim.simulation import Source
 from regrain.hw.cosim.words import pack, register
-from regrain.hw.golden import Requantizer, product
 from regrain.hw.machine import Machine
-from regrain.hw.memory import Memory
-from regrain.hw.program import blocks, channels, dense, fine
+from regrain.hw.model.golden import Requantizer, product
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.program import blocks, channels, dense, fine
+from regrain.hw.model.timing import simulate
 from regrain.hw.rtl.engine import job_layout
 from regrain.hw.rtl.layouts import Fault
-from regrain.hw.timing import simulate
 
 SMALL = Machine(rows=4, pes=2, lanes=2, bank_words=64, list_entries=8)
 PATIENCE = 9

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrain.core.errors import HardwareError
-from regrain.hw.codes import Code
 from regrain.hw.cosim.simulation import Simulation
-from regrain.hw.observe import Observing, metric_cycle, observe, result_cycles
+from regrain.hw.model.codes import Code
+from regrain.hw.model.observe import Observing, metric_cycle, observe, result_cycles
 from regrain.hw.rtl.monitor import SPREAD_BITS, Monitor
 
 LANES = 16

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regrain.hw.cosim.simulation import Simulation
-from regrain.hw.observe import Observing, observe
+from regrain.hw.model.observe import Observing, observe
 from regrain.hw.rtl.monitor import SPREAD_BITS, Monitor
 
 LANES = 16

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regrain.hw.cosim import Simulation
-from regrain.hw.histogram import Profiled
+from regrain.hw.model.histogram import Profiled
 from regrain.hw.rtl.profiler import SUMMARY_CYCLES, Profiler
 
 

@@ -15,12 +15,12 @@ from regrain import kernels
 from regrain.codecs.grid import codes_of
 from regrain.codecs.quantized import Quantized, encode_quantized, grid_shape
 from regrain.codecs.sparse import Sparse, encode_sparse
-from regrain.hw.assembler import assemble
 from regrain.hw.cosim import Memory, Simulation
-from regrain.hw.instructions import FORMATS, Fault, Instruction, Op
-from regrain.hw.interpreter import ProgramError, execute
+from regrain.hw.reconstruction.assembler import assemble
+from regrain.hw.reconstruction.instructions import FORMATS, Fault, Instruction, Op
+from regrain.hw.reconstruction.interpreter import ProgramError, execute
+from regrain.hw.reconstruction.scales import requantizer, rescale
 from regrain.hw.rtl.reconstruct import Reconstruct
-from regrain.hw.scales import requantizer, rescale
 
 SEED, FIRST = 7, 3
 SIZES = {"mask": 1 << 18, "codes": 1 << 14, "rows": 1 << 12}

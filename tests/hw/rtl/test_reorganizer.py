@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrain.core.errors import HardwareError
-from regrain.hw import program
-from regrain.hw.codes import Code
 from regrain.hw.cosim.simulation import Memory, Simulation, Source
 from regrain.hw.machine import Machine
-from regrain.hw.pace import Pace, Port
-from regrain.hw.repack import Master, repacked
+from regrain.hw.model import program
+from regrain.hw.model.codes import Code
+from regrain.hw.model.pace import Pace, Port
+from regrain.hw.model.repack import Master, repacked
 from regrain.hw.rtl.fifo import Fifo
 from regrain.hw.rtl.master import ADDRESS_BITS, COMMAND, Refusal, entry_layout, master_layout
 from regrain.hw.rtl.reorganizer import Reorganizer

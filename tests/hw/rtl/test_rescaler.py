@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from regrain.hw.cosim import Simulation, Source
+from regrain.hw.reconstruction.scales import rescale
 from regrain.hw.rtl.rescaler import Rescaler
-from regrain.hw.scales import rescale
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from regrain.hw.cosim import Simulation
 from regrain.hw.cosim.words import bits, joined
-from regrain.hw.golden import BIAS_BITS, FACTOR_BITS, MOST_SHIFT, Requantizer
 from regrain.hw.machine import Machine
+from regrain.hw.model.golden import BIAS_BITS, FACTOR_BITS, MOST_SHIFT, Requantizer
 from regrain.hw.rtl.writeback import LATENCY, Writeback
 
 TILES = 5

@@ -7,8 +7,8 @@ import pytest
 
 from regrain.hw.cosim import Simulation
 from regrain.hw.cosim.words import bits, joined
-from regrain.hw.golden import Requantizer
 from regrain.hw.machine import Machine
+from regrain.hw.model.golden import Requantizer
 from regrain.hw.rtl.writeback import LATENCY, Writeback
 
 TILES = 5

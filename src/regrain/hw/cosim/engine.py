@@ -20,9 +20,9 @@ from regrain.hw.rtl.engine import MOST_TILES, Engine, job_layout
 from regrain.hw.rtl.layouts import Fault
 
 if TYPE_CHECKING:
-    from regrain.hw.golden import Requantizer
     from regrain.hw.machine import Machine
-    from regrain.hw.program import Gather, Program
+    from regrain.hw.model.golden import Requantizer
+    from regrain.hw.model.program import Gather, Program
 
 Bits = NDArray[np.bool_]
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regrain.hw.machine import ACTIVATION_BITS
-from regrain.hw.timing import ENTRY_BITS
+from regrain.hw.model.timing import ENTRY_BITS
 
 if TYPE_CHECKING:
     from regrain.hw.machine import Machine
-    from regrain.hw.memory import Memory
-    from regrain.hw.program import Program, Tile
+    from regrain.hw.model.memory import Memory
+    from regrain.hw.model.program import Program, Tile
 
 
 @dataclass(frozen=True, slots=True)

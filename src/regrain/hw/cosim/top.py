@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from regrain.core.granularity import Granularity
-from regrain.hw.codes import Code
 from regrain.hw.cosim.build import harness_text
 from regrain.hw.cosim.feed import Feed
 from regrain.hw.cosim.native import Activations, Keep, Outputs, Weights, checked, counters_of, drained, sizes
 from regrain.hw.cosim.simulation import Simulation, pointer
 from regrain.hw.cosim.words import pack
-from regrain.hw.program import Program
-from regrain.hw.repack import Master
+from regrain.hw.model.codes import Code
+from regrain.hw.model.program import Program
+from regrain.hw.model.repack import Master
 from regrain.hw.rtl.top import Part, Top
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regrain.hw.image import Image
     from regrain.hw.machine import Machine
+    from regrain.hw.model.image import Image
 
 _ROOM = 1024
 

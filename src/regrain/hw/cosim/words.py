@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from regrain.hw.machine import Machine
-    from regrain.hw.program import Tile
+    from regrain.hw.model.program import Tile
 
 Words = NDArray[np.uint32]
 Bits = NDArray[np.uint8]

@@ -6,8 +6,8 @@ from typing import Any
 
 from amaranth.hdl import Array, Assert, Module, Mux, Signal, signed
 
-from regrain.hw.codes import Code
 from regrain.hw.formal.claim import Claim, Signals, before
+from regrain.hw.model.codes import Code
 from regrain.hw.rtl.control import COST_BITS, DWELL_BITS, USES_BITS, Control
 
 

@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.instructions import ADDRESS_BITS
+from regrain.hw.reconstruction.instructions import ADDRESS_BITS
 
 LENGTH_BITS = 19
 _WINDOW = 4

@@ -7,12 +7,12 @@ from typing import Any
 from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
+from regrain.hw.reconstruction.scales import LEAST_SHIFT, MOST_SHIFT, OCTAVE, OCTAVE_BITS
 from regrain.hw.rtl.rescaler import DELTA_BITS
-from regrain.hw.scales import LEAST_SHIFT, MOST_SHIFT, OCTAVE, OCTAVE_BITS
 
 
 class ChannelScales(Component):
-    """Gives 2^((code + offset) / 8) of each row, as `regrain.hw.scales.requantizer` does.
+    """Gives 2^((code + offset) / 8) of each row, as `regrain.hw.reconstruction.scales.requantizer` does.
 
     | port | direction | width | |
     |---|---|---|---|

@@ -8,7 +8,7 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.codes import Code
+from regrain.hw.model.codes import Code
 
 METRIC_BITS, DWELL_BITS, COST_BITS, USES_BITS, REORGANIZATION_BITS = 16, 8, 16, 8, 24
 

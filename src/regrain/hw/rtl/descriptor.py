@@ -10,9 +10,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.codes import Code
-from regrain.hw.descriptor import CHANNELS_A_ROW, LAYOUT, LEAST_LOG2, MAGIC, MOST_LOG2, VERSION, checksum
 from regrain.hw.machine import MOST_BLOCKS, Machine
+from regrain.hw.model.codes import Code
+from regrain.hw.model.descriptor import CHANNELS_A_ROW, LAYOUT, LEAST_LOG2, MAGIC, MOST_LOG2, VERSION, checksum
 
 FIELDS = StructLayout(dict(LAYOUT))
 _BITS = 240

@@ -9,7 +9,7 @@ from amaranth.lib.data import StructLayout, View
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.instructions import ADDRESS_BITS, FORMATS, OP_BITS, WORD_BITS, Fault, Op
+from regrain.hw.reconstruction.instructions import ADDRESS_BITS, FORMATS, OP_BITS, WORD_BITS, Fault, Op
 from regrain.hw.rtl import rans_decoder
 from regrain.hw.rtl.byte_reader import LENGTH_BITS, ByteReader
 from regrain.hw.rtl.joiner import Joiner, Unpacker

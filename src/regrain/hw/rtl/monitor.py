@@ -8,7 +8,7 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.codes import Code
+from regrain.hw.model.codes import Code
 
 LEAST_LOG2, MOST_LOG2 = 4, 12
 """Of the number of samples. 16 of them take as long as the 16 channels of the tile before take to evaluate."""

@@ -8,7 +8,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.instructions import ADDRESS_BITS
+from regrain.hw.reconstruction.instructions import ADDRESS_BITS
 
 PLANES = ((6, 8), (6, 8), (5, 4), (4, 2), (3, 1))
 """(log2 of the bytes a step, bits of a word) of the two byte planes and those of 4, 2 and 1 bits."""

@@ -12,7 +12,7 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.histogram import (
+from regrain.hw.model.histogram import (
     BITS_BITS,
     COUNT_BITS,
     FRACTION_BITS,
@@ -52,7 +52,7 @@ class Profiler(Component):
 
     A word a cycle, whatever the values; 3,110 cycles from `finish` to `done`. Each lane counts in bins of its own, so
     equal values in a cycle don't meet; equal values in a row do, and the second is given what the first one writes.
-    All results equal `regrain.hw.histogram.Profiled` to the last bit, where the logarithm's error is bounded.
+    All results equal `regrain.hw.model.histogram.Profiled` to the last bit, where the logarithm's error is bounded.
     """
 
     def __init__(self, lanes: int = 4) -> None:

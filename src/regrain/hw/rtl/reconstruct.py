@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.instructions import ADDRESS_BITS, FORMATS, OP_BITS, WORD_BITS, Fault, Op
+from regrain.hw.reconstruction.instructions import ADDRESS_BITS, FORMATS, OP_BITS, WORD_BITS, Fault, Op
 from regrain.hw.rtl.channel_scales import ChannelScales
 from regrain.hw.rtl.expander import GRID, Expander
 from regrain.hw.rtl.list_decoder import LAYOUTS, ListDecoder
@@ -34,7 +34,7 @@ class Sink(IntEnum):
 
 
 class Reconstruct(Component):
-    """Runs one program at a time (regrain/hw/instructions.py).
+    """Runs one program at a time (regrain/hw/reconstruction/instructions.py).
 
     | port | direction | width | |
     |---|---|---|---|

@@ -9,7 +9,7 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from regrain.hw.machine import Machine
-from regrain.hw.pace import GROUPS, IN_FLIGHT
+from regrain.hw.model.pace import GROUPS, IN_FLIGHT
 from regrain.hw.rtl.compactor import Compactor
 from regrain.hw.rtl.fifo import Fifo
 from regrain.hw.rtl.layouts import word_layout
@@ -108,7 +108,7 @@ class Reorganizer(Component):
     between tiles: a tile of fine or whole medium takes 8 * groups + 1 cycles. From a rest, with a memory that answers
     after L cycles, a full first step is sent from 12 + L cycles after its command on: 3 for command, check and queue, 8
     words, and 1 each for queue and buffer, less the 1 counted twice. Medium and coarse take 1 more and the latency of
-    their tags or table. The exact cycles of all words, whatever stalls, are those of `regrain.hw.pace`.
+    their tags or table. The exact cycles of all words, whatever stalls, are those of `regrain.hw.model.pace`.
     """
 
     def __init__(self, machine: Machine | None = None, *, in_flight: int = IN_FLIGHT) -> None:

@@ -7,14 +7,16 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.scales import MOST_HALVINGS, OCTAVE, OCTAVE_BITS, STEPS
+from regrain.hw.reconstruction.scales import MOST_HALVINGS, OCTAVE, OCTAVE_BITS, STEPS
 
 DELTA_BITS = 11
 _STAGES = 3
 
 
 class Rescaler(Component):
-    """Multiplies each value by 2^(-delta/8), rounded to nearest, halves up; `regrain.hw.scales.rescale` is its model.
+    """Multiplies each value by 2^(-delta/8), rounded to nearest, halves up.
+
+    `regrain.hw.reconstruction.scales.rescale` is its model.
 
     | port | direction | width | |
     |---|---|---|---|

@@ -8,8 +8,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.codes import Code
 from regrain.hw.machine import MOST_BLOCKS, Machine
+from regrain.hw.model.codes import Code
 from regrain.hw.rtl.layouts import BLOCK_BITS
 from regrain.hw.rtl.master import (
     ADDRESS_BITS,

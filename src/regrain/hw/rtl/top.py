@@ -10,8 +10,8 @@ from amaranth.lib import data, memory, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from regrain.hw.descriptor import CHANNELS_A_ROW
 from regrain.hw.machine import Machine
+from regrain.hw.model.descriptor import CHANNELS_A_ROW
 from regrain.hw.rtl.control import METRIC_BITS, STATE, Control
 from regrain.hw.rtl.descriptor import DescriptorDecoder
 from regrain.hw.rtl.engine import MOST_TILES, Engine

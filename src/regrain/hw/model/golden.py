@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regrain.hw.machine import Machine
-    from regrain.hw.program import Program
+    from regrain.hw.model.program import Program
 
 BIAS_BITS, FACTOR_BITS, MOST_SHIFT = 24, 16, 40
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 
 from regrain.core.granularity import Granularity
 from regrain.hw.machine import ACTIVATION_BITS, VALUE_BITS, Machine
-from regrain.hw.memory import Memory
-from regrain.hw.program import Program
-from regrain.hw.timing import Events, Timing, simulate
+from regrain.hw.model.memory import Memory
+from regrain.hw.model.program import Program
+from regrain.hw.model.timing import Events, Timing, simulate
 
 TAG_BITS = 1
 """Of a weight in the master copy: whether fine keeps it."""

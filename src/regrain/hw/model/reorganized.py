@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from regrain.hw.codes import Code
-from regrain.hw.decide import Decided, Deciding, boundary, tick
-from regrain.hw.pace import Pace
-from regrain.hw.program import Program, Tile
-from regrain.hw.repack import Master, repacked
+from regrain.hw.model.codes import Code
+from regrain.hw.model.decide import Decided, Deciding, boundary, tick
+from regrain.hw.model.pace import Pace
+from regrain.hw.model.program import Program, Tile
+from regrain.hw.model.repack import Master, repacked
 
 Observation = tuple[int, int]
 """A cycle, and the metric that is told to control in it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from regrain.core.errors import HardwareError
-from regrain.hw.codes import Code
-from regrain.hw.observe import MOST_METRIC, QUARTERS
+from regrain.hw.model.codes import Code
+from regrain.hw.model.observe import MOST_METRIC, QUARTERS
 
 
 @dataclass(frozen=True, slots=True)

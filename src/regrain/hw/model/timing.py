@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from regrain.hw.machine import ACTIVATION_BITS, Machine
-from regrain.hw.memory import Memory
+from regrain.hw.model.memory import Memory
 
 if TYPE_CHECKING:
-    from regrain.hw.program import Program, Tile
+    from regrain.hw.model.program import Program, Tile
 
 ENTRY_BITS = 10 + 3
 """Bits of a list entry: a block and a count."""

@@ -12,8 +12,8 @@ from regrain.artifact.reader import WeightFile
 from regrain.codecs.grid import scales_of
 from regrain.codecs.quantized import matrix_shape
 from regrain.hw.machine import Machine
-from regrain.hw.network import Layer
-from regrain.hw.quantize import Integers
+from regrain.hw.networks.layers import Layer
+from regrain.hw.networks.quantize import Integers
 from regrain.kernels import expand
 
 

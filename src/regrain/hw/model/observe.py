@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regrain.core.errors import HardwareError
-from regrain.hw.codes import Code
+from regrain.hw.model.codes import Code
 
 LEAST_LOG2, MOST_LOG2 = 4, 12
 MOST_METRIC = (1 << 16) - 1

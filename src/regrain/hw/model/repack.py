@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regrain.core.errors import HardwareError
-from regrain.hw.codes import Code
 from regrain.hw.machine import MOST_BLOCKS, Machine
-from regrain.hw.program import Gather, Tile, padded
+from regrain.hw.model.codes import Code
+from regrain.hw.model.program import Gather, Tile, padded
 
 TAG_BITS = 32
 ROW_BITS = (MOST_BLOCKS - 1).bit_length()

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from regrain.hw.codes import Code
-from regrain.hw.repack import TAG_BITS, Group, Master, groups
+from regrain.hw.model.codes import Code
+from regrain.hw.model.repack import TAG_BITS, Group, Master, groups
 
 Clock = Callable[[int], int]
 """The first cycle, from the given one on, in which something happens."""

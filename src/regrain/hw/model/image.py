@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regrain.core.errors import HardwareError
-from regrain.hw.descriptor import CHANNELS_A_ROW, Descriptor, channel_rows
+from regrain.hw.model.descriptor import CHANNELS_A_ROW, Descriptor, channel_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regrain.hw.golden import Requantizer
     from regrain.hw.machine import Machine
-    from regrain.hw.program import Gather
-    from regrain.hw.repack import Master
+    from regrain.hw.model.golden import Requantizer
+    from regrain.hw.model.program import Gather
+    from regrain.hw.model.repack import Master
 
 ROW_BYTES = 16
 TAGS_A_ROW = 4

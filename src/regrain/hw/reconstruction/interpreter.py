@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regrain.core.errors import HardwareError
-from regrain.hw.instructions import Fault, Instruction, Op
-from regrain.hw.scales import requantizer, rescale, row_codes
+from regrain.hw.reconstruction.instructions import Fault, Instruction, Op
+from regrain.hw.reconstruction.scales import requantizer, rescale, row_codes
 from regrain.kernels.reference_planes import LANES, unpack
 from regrain.kernels.reference_tables import TOTAL, Alias, alias
 

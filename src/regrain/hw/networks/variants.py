@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
 from regrain.hw.machine import Machine
-from regrain.hw.program import Program, blocks, channels, dense, fine, padded
+from regrain.hw.model.program import Program, blocks, channels, dense, fine, padded
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.int8]

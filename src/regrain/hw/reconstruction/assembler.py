@@ -16,8 +16,8 @@ from regrain.codecs.numbers import CODED, Cursor
 from regrain.codecs.quantized import MAGIC, read_front
 from regrain.codecs.sparse_front import read_sparse_front
 from regrain.core.errors import HardwareError
-from regrain.hw.instructions import MOST_SIDE, Instruction, Op
-from regrain.hw.scales import rescale
+from regrain.hw.reconstruction.instructions import MOST_SIDE, Instruction, Op
+from regrain.hw.reconstruction.scales import rescale
 from regrain.kernels.reference_head import TABLE_BYTES, Head, Kind, parse_head
 
 _FIELD_VALUES, _TABLES = 32, 52  # in a payload's head (docs/format.md 2.1)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
-from regrain.hw.fixed import Fixed
 from regrain.hw.machine import Machine
-from regrain.hw.network import Layer
-from regrain.hw.program import Program
-from regrain.hw.quantize import MOST, Integers, Range
-from regrain.hw.schedule import PACKED, Source
-from regrain.hw.variants import REORGANIZED, cheapest, encode, keep
+from regrain.hw.model.program import Program
+from regrain.hw.networks.fixed import Fixed
+from regrain.hw.networks.layers import Layer
+from regrain.hw.networks.quantize import MOST, Integers, Range
+from regrain.hw.networks.schedule import PACKED, Source
+from regrain.hw.networks.variants import REORGANIZED, cheapest, encode, keep
 from regrain.policies import Decision, Matrix, Monitor, Observation, Policy, State, Static
 
 if TYPE_CHECKING:

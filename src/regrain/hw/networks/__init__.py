@@ -1,0 +1,1 @@
+"""Whole networks on the array: their layers as matrices of integers, run in passes."""
