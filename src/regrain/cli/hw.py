@@ -31,7 +31,7 @@ def verilog(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The Verilog file to write.", show_default=False)],
     component: Annotated[
         str, typer.Option("--component", "-c", metavar="NAME", help="One component; an unknown NAME lists them all.")
-    ] = "top",
+    ] = "accelerator",
     rows: Rows = 16,
     pes: PEs = 4,
     lanes: Lanes = 4,

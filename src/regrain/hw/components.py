@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from regrain.hw.rtl.accelerator import Accelerator
 from regrain.hw.rtl.alias_tables import AliasTables
 from regrain.hw.rtl.array import Array
 from regrain.hw.rtl.bank import Bank
@@ -13,6 +14,7 @@ from regrain.hw.rtl.control import Control
 from regrain.hw.rtl.dense_pe import DensePE
 from regrain.hw.rtl.descriptor import DescriptorDecoder
 from regrain.hw.rtl.engine import Engine
+from regrain.hw.rtl.master_writer import MasterWriter
 from regrain.hw.rtl.metadata import MetadataMemory
 from regrain.hw.rtl.monitor import Monitor
 from regrain.hw.rtl.pe import PE
@@ -49,7 +51,9 @@ COMPONENTS: Mapping[str, Callable[[Machine], Any]] = MappingProxyType(
         "rans_lanes": lambda _: RansLanes(),
         "alias_tables": lambda _: AliasTables(),
         "reconstruct": lambda _: Reconstruct(),
+        "master_writer": MasterWriter,
         "profiler": lambda _: Profiler(),
         "top": Top,
+        "accelerator": Accelerator,
     }
 )

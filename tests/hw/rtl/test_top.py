@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -264,6 +265,23 @@ def test_whatever_is_wrong_ends_with_a_fault(top):
     assert (found.fault, Fault(found.code)) == (Part.ENGINE, Fault.BLOCK)
     again = top.run(at, activations, packed, limit=100)  # the fault stays
     assert again.fault == Part.ENGINE
+
+
+def test_tags_beyond_the_memory_are_refused(top):
+    """Not read from its beginning instead."""
+    random = np.random.default_rng(6)
+    master, activations = master_of(random, 8, 40), numbers(random, 16, 40)
+    image, costs = Image(MACHINE, ROWS), {f"cost_{one}": 1 for one in Granularity}
+    whole = descriptor_of(8, 40, 16, granularity=Granularity.MEDIUM, dynamic=True, **costs)
+    at = image.add(whole, requantizer(random, 8), master=master)
+    rows = image.rows
+    table = rows[: whole.blocks]
+    last = replace(whole, table=ROWS - len(table), channels=at - 4)  # two tiles of four, two channels a row
+    rows[at : at + 2] = np.frombuffer(last.to_int().to_bytes(32, "little"), np.uint8).reshape(2, 16)
+    rows += [rows[0]] * (ROWS - len(rows) - len(table)) + table
+    top.reset()
+    top.load(image)
+    assert top.run(at, activations, master, limit=10_000).fault == Part.METADATA
 
 
 def test_an_image_refuses_what_disagrees():

@@ -38,11 +38,13 @@ class Image:
         *,
         gather: Gather | None = None,
         master: Master | None = None,
+        program: NDArray[np.uint32] | None = None,
     ) -> int:
         """Tables of a matrix, and its descriptor with their addresses and the channels' `relu`; returns where that is.
 
-        `gather`: of a static matrix whose channels are gathered; `master`: of a dynamic one. Raises HardwareError if
-        the descriptor and these disagree, or the memory is full.
+        `gather`: of a static matrix whose channels are gathered; `master`: of a dynamic one. `program`: (instructions,
+        4), what reconstructs a dynamic one; it follows the descriptor. Raises HardwareError if the descriptor and these
+        disagree, or the memory is full.
         """
         if descriptor.dynamic != (master is not None) or (descriptor.gather and not descriptor.dynamic) != (
             gather is not None
@@ -50,6 +52,8 @@ class Image:
             raise HardwareError(
                 "a dynamic matrix must have a master copy, one that gathers a table, and others neither"
             )
+        if program is not None and not descriptor.dynamic:
+            raise HardwareError("only a dynamic matrix can be reconstructed: what a static one runs is packed before")
         table = 0
         if master is not None or gather is not None:
             table = self._table(descriptor.blocks, master.gather if master is not None else gather)
@@ -61,6 +65,8 @@ class Image:
         self.rows.extend(
             np.frombuffer(whole.to_int().to_bytes(2 * ROW_BYTES, "little"), np.uint8).reshape(2, ROW_BYTES)
         )
+        if program is not None:
+            self.rows.extend(program.astype("<u4").view(np.uint8).reshape(-1, ROW_BYTES))
         if len(self.rows) > self.most:
             raise HardwareError(
                 f"metadata must have at most {self.most} rows, not {len(self.rows)}: load fewer matrices"

@@ -23,6 +23,7 @@ class MetadataMemory(Component):
     | `write` | in | 1 | a row is loaded |
     | `write_address` | in | address | that of the first row that isn't loaded yet, or of one to load again |
     | `write_data` | in | 128 | |
+    | `write_keep` | in | 16 | bytes of it that stay as they are, of a row that is loaded |
     | `asked` | in | readers | a reader asks for a row, and goes on until it is granted |
     | `address` | in | readers x address | of each |
     | `granted` | out | readers | at most one a cycle; in the cycle of the request |
@@ -35,8 +36,8 @@ class MetadataMemory(Component):
     first, so each of n readers waits for n - 1 others at most. A row that is read in the cycle in which it is written
     again has its old contents.
 
-    Reading a row that isn't loaded, and writing one that leaves a gap or lies beyond the end, are errors: nothing is
-    written or granted from the next cycle on.
+    Reading a row that isn't loaded, or changing some bytes of it, and writing one that leaves a gap or lies beyond the
+    end, are errors: nothing is written or granted from the next cycle on.
     """
 
     def __init__(self, rows: int = 4096, readers: int = 3) -> None:
@@ -48,6 +49,7 @@ class MetadataMemory(Component):
                 "write": In(1),
                 "write_address": In(bits),
                 "write_data": In(ROW_BITS),
+                "write_keep": In(ROW_BITS // 8),
                 "asked": In(readers),
                 "address": In(ArrayLayout(unsigned(bits), readers)),
                 "granted": Out(readers),
@@ -62,16 +64,17 @@ class MetadataMemory(Component):
         """The circuit."""
         m = Module()
         m.submodules.memory = memory = Memory(shape=ROW_BITS, depth=self.rows, init=[])
-        write, read = memory.write_port(), memory.read_port()
+        write, read = memory.write_port(granularity=8), memory.read_port()
         turn = Signal(range(self.readers))  # the reader that comes first
         chosen, some = self._choose(m, turn)
-        good_write = (self.write_address <= self.loaded) & (self.write_address < self.rows)
+        appended = (self.write_address == self.loaded) & (self.write_keep == 0) & (self.write_address < self.rows)
+        good_write = (self.write_address < self.loaded) | appended
         good_read = self.address[chosen] < self.loaded
 
         m.d.comb += [
             write.addr.eq(self.write_address),
             write.data.eq(self.write_data),
-            write.en.eq(self.write & good_write & ~self.error),
+            write.en.eq(Mux(self.write & good_write & ~self.error, ~self.write_keep, 0)),
             read.addr.eq(self.address[chosen]),
             read.en.eq(some & good_read & ~self.error),
             self.granted.eq(Mux(read.en, 1 << chosen, 0)),
@@ -84,7 +87,7 @@ class MetadataMemory(Component):
             m.d.sync += turn.eq(Mux(chosen == self.readers - 1, 0, chosen + 1))
         with m.If(self.clear):
             m.d.sync += self.loaded.eq(0)
-        with m.Elif(write.en & (self.write_address == self.loaded)):
+        with m.Elif(self.write & appended & ~self.error):
             m.d.sync += self.loaded.eq(self.loaded + 1)
         return m
 

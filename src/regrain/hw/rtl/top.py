@@ -27,7 +27,7 @@ WAITING = 16
 """Tiles between a command and the array: more than bank, compactor, reader, scout and their queues can hold (11)."""
 
 TAGS_A_ROW = ROW_BITS // TAG_BITS
-OWN, TAGS, TABLE = range(3)
+OWN, TAGS, TABLE, OTHERS = range(4)
 """Readers of the metadata memory."""
 
 
@@ -41,6 +41,8 @@ class Part(IntEnum):
     REORGANIZER = 4  # `Refusal` tells
     CONTROL = 5
     MONITOR = 6
+    RECONSTRUCT = 7  # `regrain.hw.reconstruction.instructions.Fault` tells
+    MASTER = 8  # `Misfit` tells
 
 
 class Top(Component):
@@ -48,13 +50,14 @@ class Top(Component):
 
     | port | direction | width | |
     |---|---|---|---|
-    | `write`, `write_address`, `write_data`, `clear` | in | | load the metadata memory; see `MetadataMemory` |
+    | `write`, `write_address`, `write_data`, `write_keep`, `clear` | in | | load the metadata memory; see there |
+    | `reader` | in | `Reading`, 128 bits | rows of it for others, who take turns with what runs |
     | `start`, `descriptor`, `matrix` | in | 1, row, 6 | run the matrix whose descriptor begins at that row; see below |
     | `busy`, `done` | out | 1, 1 | from the cycle after `start` to that of `done` |
     | `fault`, `code` | out | 3, 4 | sticky until reset: `Part` that refused, and why |
     | `weights` | out | 20 | from the descriptor: where the packed tiles or the master copy are |
     | `stream` | in | stream of `word_layout` | tiles of a matrix that isn't dynamic |
-    | `master` | out | `Reading` | the master copy of one that is; addresses count from 0 for each matrix |
+    | `master` | out | `Reading` | the master copy of one that is, from address `weights` on |
     | `act_ready`, `pass_tile`, `pass_done`, `act_read`, `act_tile`, `act_rows`, `activations` | | | as in `Engine` |
     | `out_*` | out | | as `Engine` has them |
     | `observe`, `observation` | in | 1, 16 | a metric of the dynamic matrix that runs, from whoever watches it beside |
@@ -87,7 +90,7 @@ class Top(Component):
         self.machine = machine = machine or Machine()
         self.engine = Engine(machine, tiles=tiles, patience=patience, inline=inline)
         self.modules = self.engine.modules
-        self.memory = MetadataMemory(rows, 3)
+        self.memory = MetadataMemory(rows, 4)
         self.decoder = DescriptorDecoder(machine, rows)
         self.monitor, self.control = Monitor(machine.outputs), Control()
         self.reorganizer = Reorganizer(machine)
@@ -101,6 +104,8 @@ class Top(Component):
                 "write": In(1),
                 "write_address": In(address),
                 "write_data": In(ROW_BITS),
+                "write_keep": In(ROW_BITS // 8),
+                "reader": In(Reading(ROW_BITS)),
                 "start": In(1),
                 "descriptor": In(address),
                 "matrix": In(range(MATRICES)),
@@ -131,6 +136,7 @@ class Top(Component):
         self.fields = self.decoder.fields
         self.entries = Signal.like(self.fields.blocks)  # of the gather table
         self.row = Signal(range(self.memory.rows))  # that is asked for
+        self.beyond = Signal()  # a row is asked for that there can't be
         self._share(m)
         self._feed(m)
         self._watch(m)
@@ -146,23 +152,28 @@ class Top(Component):
             inner, outer = getattr(self.engine, name), getattr(self, name)
             m.d.comb += inner.eq(outer) if name in inputs else outer.eq(inner)
         shared, word = self.memory, Signal(range(TAGS_A_ROW))
-        for name in ("clear", "write", "write_address", "write_data"):
+        for name in ("clear", "write", "write_address", "write_data", "write_keep"):
             m.d.comb += getattr(shared, name).eq(getattr(self, name))
-        tags, table = self.reorganizer.tags, self.reorganizer.table
+        tags, table, others = self.reorganizer.tags, self.reorganizer.table, self.reader
         m.d.comb += shared.address[OWN].eq(self.row)
         for reader, port, address in (
             (TAGS, tags, tags.address >> ceil_log2(TAGS_A_ROW)),
             (TABLE, table, table.address),
+            (OTHERS, others, others.address),
         ):
+            there = address < shared.rows
             m.d.comb += [
-                shared.asked[reader].eq(port.read),
+                shared.asked[reader].eq(port.read & there),
                 shared.address[reader].eq(address),
                 port.ready.eq(shared.granted[reader]),
                 port.valid.eq(shared.answered[reader]),
             ]
+            with m.If(port.read & ~there):
+                m.d.comb += self.beyond.eq(1)
         with m.If(shared.granted[TAGS]):
             m.d.sync += word.eq(tags.address)
-        m.d.comb += [tags.data.eq(shared.data.word_select(word, TAG_BITS)), table.data.eq(shared.data)]
+        m.d.comb += tags.data.eq(shared.data.word_select(word, TAG_BITS))
+        m.d.comb += [table.data.eq(shared.data), others.data.eq(shared.data)]
 
     def _feed(self, m: Module) -> None:
         """Tiles come packed, or from the reorganizer."""
@@ -235,6 +246,7 @@ class Top(Component):
             command.payload.granularity.eq(control.next),
             command.payload.blocks.eq(f.blocks),
             command.payload.entries.eq(self.entries),
+            command.payload.master.eq(f.weights),
             command.payload.tags.eq((f.table + f.blocks) * TAGS_A_ROW),
             command.payload.table.eq(f.table),
         ]
@@ -381,7 +393,7 @@ class Top(Component):
         """The first refusal stays."""
         refusals = (
             (Part.DESCRIPTOR, self.decoder.valid & self.decoder.error, Const(0)),
-            (Part.METADATA, self.memory.error, Const(0)),
+            (Part.METADATA, self.memory.error | self.beyond, Const(0)),
             (Part.ENGINE, self.engine.fault != Fault.NONE, self.engine.fault),
             (Part.REORGANIZER, self.reorganizer.fault != 0, self.reorganizer.fault),
             (Part.CONTROL, self.control.fault, Const(0)),
