@@ -18,12 +18,12 @@ from machine import describe
 
 import regrain
 from regrain.hw.machine import Machine
+from regrain.hw.networks.adapting import Adapting
 from regrain.hw.networks.layers import layers_of
 from regrain.hw.networks.simulated import Simulated
 from regrain.models.network import Network
 from regrain.models.task import Task
 from regrain.models.task_file import load_task
-from regrain.pipelines.adapting import Adapting
 from regrain.pipelines.evaluate import load_network
 from regrain.pipelines.simulated_network import calibrated, prepared
 

@@ -53,8 +53,8 @@ def test_matrices_that_may_not_change_are_told(trained, tmp_path, run):
         (["--split", "calibration"], "split must be search or held_out, not 'calibration'"),
         (["--density", "0"], "density must be a fraction above 0 to 1, not 0.0"),
         (
-            ["--policy", "ranked"],
-            "policy must be one of static, fine, medium, coarse, variance-thresholds, not 'ranked'",
+            ["--policy", "magic"],
+            "policy must be one of static, fine, medium, coarse, hardware, variance-thresholds, ranked, not 'magic'",
         ),
         (["--thresholds", "1"], "thresholds must be two numbers LOW,HIGH, not '1'"),
         (["--batches", "0"], "Input should be greater than or equal to 1"),

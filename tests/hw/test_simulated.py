@@ -18,7 +18,7 @@ from regrain.hw.networks.layers import layers_of
 from regrain.hw.networks.quantize import MOST, Integers
 from regrain.hw.networks.simulated import Seen, Simulated, channels_last, replaced, watched
 from regrain.hw.networks.variants import keep
-from regrain.policies import Matrix, Observation, State, Static, VarianceThresholds
+from regrain.policies import Controlled, Matrix, Observation, Ranked, State, Static, VarianceThresholds
 
 MACHINE, STATIC = Machine(), Static()
 ONES = np.ones(4, np.float32)
@@ -77,7 +77,7 @@ def test_wide_accumulators_stay_exact():
             one, integers=Integers.of(module.weight.numpy(), one.machine), factors=ONES[:1].repeat(2048), step=1.0
         )
         assert one(x)[0, 0].double() == pytest.approx((2047 * 127 + 1) * 127 / 127, rel=1e-6)
-        (weights, _, _) = one._operand(None)
+        (weights, _, _) = one._operand()
         assert weights.dtype == torch.float64
 
 
@@ -144,6 +144,27 @@ def test_granularity_follows_the_variance():
     assert run() == order and one.switches == 3, "neither is counted"
     fine = one.variant(Granularity.FINE)
     assert fine.source.words == 32 and fine.encoded[0] == "fine" and 0.45 < fine.density <= 0.5
+
+
+def test_ranked_chooses_weights_anew():
+    torch.manual_seed(0)
+    x = torch.randn(2048, 64)
+    quiet = torch.cat([torch.full((32,), 0.1), torch.ones(32)])
+    one = simulated(nn.Linear(64, 32), x * quiet, Controlled(Ranked()), 0.5)
+    assert one.granularity is Granularity.MEDIUM and one.adapts
+    first = one.variant(Granularity.MEDIUM).mask
+    with torch.no_grad():
+        before = one(x * quiet)
+        for _ in range(4):
+            one(x * quiet.flip(0))
+        one(x * quiet.flip(0))
+    assert [call.tags for call in one.calls][::5] == [0, one.switches] and one.switches >= 1
+    then = one.variant(Granularity.MEDIUM, one.calls[-1].tags).mask
+    assert first[:, 32:].mean() > 0.9 and then[:, :32].mean() > 0.9 and first.mean() == then.mean() == 0.5
+    assert one.variant(Granularity.MEDIUM, 1).source.words == one.variant(Granularity.MEDIUM).source.words
+    one.restart()
+    with torch.no_grad():
+        assert torch.equal(one(x * quiet), before) and one.calls[-1].tags == 0
 
 
 def test_what_calibration_sees():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,23 @@ from torch import nn
 
 from regrain.core.errors import HardwareError, TaskError
 from regrain.core.granularity import Granularity
+from regrain.hw.area import load as load_areas
 from regrain.hw.energy_table import load, names
 from regrain.hw.machine import Machine
 from regrain.hw.model.memory import Memory
 from regrain.hw.model.program import dense
 from regrain.hw.model.timing import simulate as run_array
+from regrain.hw.networks.adapting import POLICIES, REFUSED, Adapting
 from regrain.hw.networks.quantize import Integers
 from regrain.hw.networks.schedule import stalls
 from regrain.models.task import task_from
-from regrain.pipelines.adapting import Adapting
 from regrain.pipelines.configurations import BEST, rankings, survives
 from regrain.pipelines.hardware import Hardware
 from regrain.pipelines.replay import replay
 from regrain.pipelines.simulate import simulate
 from regrain.pipelines.simulation_report import render, simulation_report
+from regrain.pipelines.simulation_texts import added_text, area_text, control_text
+from regrain.policies import POLICIES as RUN_TIME
 from regrain.policies import Observation, State, VarianceThresholds
 
 TASK = Path(__file__).parents[1] / "cli" / "tiny.py"
@@ -103,8 +106,8 @@ def test_json_and_page(found, tmp_path):
     page = render(found)
     assert page == render(found) and page.startswith("<!DOCTYPE html>")
     for words in (
-        "Multipliers used, by layer",
-        "Granularity of each matrix",
+        "Cycles and multipliers used, by layer",
+        "Area",
         "0.weight",
         "in other encodings",
         "accuracy",
@@ -112,7 +115,7 @@ def test_json_and_page(found, tmp_path):
         assert words in page
     assert "<script" not in page and not re.search(r"https?://", page.replace("github.com", ""))
     assert simulation_report(found, tmp_path / "sim.html").read_text() == page
-    assert "Left to torch" not in page
+    assert "Left to torch" not in page and "Granularity of each matrix" not in page and "The monitor" not in page
 
 
 @pytest.mark.parametrize("granularity", list(Granularity))
@@ -228,9 +231,72 @@ def test_what_is_wrong(model):
         simulate(model, task=model)
     with pytest.raises(HardwareError, match="batches must be 1 or more, not 0"):
         simulate(model, task=TASK, batches=0)
-    with pytest.raises(HardwareError, match="policy must be one of static, fine, .* not 'ranked'"):
-        Adapting.of("ranked")
+    with pytest.raises(HardwareError, match="policy must be one of static, fine, .* not 'magic'"):
+        Adapting.of("magic")
     with pytest.raises(HardwareError, match="density must be a fraction above 0 to 1, not 0"):
         Adapting.of("fine", 0)
-    with pytest.raises(HardwareError, match="thresholds must be 0 < low <= high"):
-        Adapting.of("variance-thresholds", 0.5, (0.5, 0.2))
+    for policy in ("variance-thresholds", "hardware"):
+        with pytest.raises(HardwareError, match="thresholds must be 0 < low <= high"):
+            Adapting.of(policy, 0.5, (0.5, 0.2))
+
+
+def test_every_policy_of_the_run_time_runs_or_says_why_not():
+    assert set(RUN_TIME) <= {*POLICIES, *REFUSED} and not set(POLICIES) & set(REFUSED)
+    for policy in RUN_TIME:
+        if policy in REFUSED:
+            with pytest.raises(HardwareError, match=f"that the machine can run, not '{policy}': .*(use|with static)"):
+                Adapting.of(policy)
+        else:
+            assert Adapting.of(policy, 0.5).policy.name == policy
+
+
+def test_a_policy_that_chooses_weights(tmp_path):
+    model, task = drifting()
+    path = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), path)
+    found = simulate(path, task=task, batches=8, adapting=Adapting.of("ranked", 0.5), threads=1)
+    first = found.layers[0]
+    assert found.policy == "ranked" and first.granularity == "medium" and first.encoding == "block"
+    assert first.master_words == 8 * 2 * 2 * 8  # two of the four blocks of both tiles, read in each call
+
+
+def test_the_machines_own_control(tmp_path):
+    model, task = drifting()
+    path = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), path)
+    task = replace(task, inputs=lambda split, given=task.inputs: spread(given, split))
+    found = simulate(path, task=task, batches=8, adapting=Adapting.of("hardware", 0.5, dwell=0), threads=1)
+    first, control = found.layers[0], found.layers[0].control
+    assert first.switches >= 2 and {span.granularity for span in first.history} >= {"coarse", "medium"}
+    assert control.samples == 256 and len(control.metrics) == 8 and control.low[0] < control.low[1] < control.high[1]
+    # The very call that is large is run otherwise, and not the one behind it.
+    large = control.metrics[2] > control.high[1] and control.metrics[1] < control.low[0]
+    assert large and first.history[0].calls == 2
+    value = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert value["layers"][0]["control"]["metrics"] == list(control.metrics)
+    assert "2 of 256" in control_text(found) and "in three" in control_text(found) and "The monitor" in render(found)
+    slow = simulate(path, task=task, batches=8, adapting=Adapting.of("hardware", 0.5, dwell=5), threads=1)
+    assert slow.layers[0].switches == 0
+    stored = simulate(path, task=task, batches=1, threads=1)
+    assert stored.layers[0].control is None and "no matrix is under" in control_text(stored)
+
+
+def spread(given, split):
+    """Calibration data of several sizes."""
+    batches = list(given(split))
+    return [size * batch for size in (0.5, 5, 6, 15) for batch in batches] if split == "calibration" else batches
+
+
+def test_area_and_products(found, model):
+    area = found.area
+    assert area.total == pytest.approx(sum(area.parts.values())) and area.total == area.dense + area.added
+    ratio = found.dense_cycles / found.cycles
+    assert found.area_delay == pytest.approx(ratio * area.dense / area.total)
+    assert found.energy_delay == pytest.approx(ratio * found.dense_energy / sum(found.energy.values()))
+    assert found.rows == 3 * 64
+    value = found.to_json()["area"]
+    assert value["table"] == "osu018" and value["total_mm2"] == area.total
+    other = simulate(model, task=TASK, batches=1, hardware=Hardware(areas=load_areas("osu035")), threads=1)
+    assert other.area.parts["elements"] == pytest.approx(4 * area.parts["elements"], rel=0.01)
+    for words in ("to pick activations", "kbit of memories", "table osu018"):
+        assert words in area_text(found) + added_text(found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regrain.cli.options import Confidence, Everything, Json, TaskFile, Threads
+from regrain.cli.running import Against, Density, Model, Split, check, print_left, print_outputs
 
 if TYPE_CHECKING:
     from regrain.pipelines.run import Run
@@ -19,9 +20,7 @@ EXAMPLE = (
 
 
 def command(
-    artifact: Annotated[
-        Path, typer.Argument(metavar="ARTIFACT", help="An artifact, or a plain model.", show_default=False)
-    ],
+    artifact: Model,
     task: TaskFile,
     policy: Annotated[
         str,
@@ -30,9 +29,7 @@ def command(
             help="What decides the granularity of each matrix while it serves; static leaves it as it is stored.",
         ),
     ] = "auto",
-    density: Annotated[
-        float, typer.Option(metavar="FRACTION", help="Of each matrix that may change, what a policy may keep.")
-    ] = 1.0,
+    density: Density = 1.0,
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -50,13 +47,8 @@ def command(
     activations: Annotated[
         str, typer.Option(metavar="f32|i8", help="What inputs are multiplied as; i8 rounds each token's.")
     ] = "f32",
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MODEL", help="Compare with this model, the original.", show_default="the artifact's own weights"
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(metavar="search|held_out", help="Which of the task's data.")] = "held_out",
+    against: Against = None,
+    split: Split = "held_out",
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -87,10 +79,7 @@ def command(
     from regrain.policies import POLICIES
     from regrain.runtime.host import remembered
 
-    if split not in ("search", "held_out"):
-        raise typer.BadParameter(f"split must be search or held_out, not {split!r}")
-    if not 0.0 < density <= 1.0:
-        raise typer.BadParameter(f"density must be a fraction above 0 to 1, not {density!r}")
+    check(split, density)
     if policy not in POLICIES:
         raise typer.BadParameter(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
     if value is not None and value not in VALUES:
@@ -148,8 +137,7 @@ def _print(found: Run, everything: bool) -> None:
         console.print(f"and {len(layers) - shown} more: --all shows every one", style="dim")
     for layout, count in Counter(layer.layout for layer in layers).most_common():
         console.print(f"{count} served by {layout}", style="dim")
-    for name, reason in list(found.left.items())[: None if everything else 3]:
-        console.print(f"left to torch: {name or 'the model'}, because {reason}", style="dim", soft_wrap=True)
+    print_left(found.left, everything)
     plain, served = (
         sorted(getattr(batch, which) for batch in found.batches)[len(found.batches) // 2]
         for which in ("plain", "served")
@@ -159,11 +147,4 @@ def _print(found: Run, everything: bool) -> None:
         f"({1e3 * served:.3g} ms a batch for {1e3 * plain:.3g}; medians of {len(found.batches)} batches, "
         f"{found.threads} threads, {found.instruction_set})",
     )
-    loss = found.fidelity.loss(found.confidence)
-    bound = "" if loss.upper is None else f" (at most {loss.upper:.3g})"
-    beside = "torch with the same weights" if found.against is None else str(found.against)
-    kind = "D" if found.fidelity.kind == "embeddings" else "KL"
-    console.print(f"outputs beside {beside}: {kind} {loss.drop:.3g}{bound}", soft_wrap=True)
-    for name, drop in found.drops.items():
-        most = "" if drop.upper is None else f" (at most {drop.upper:.4g} worse)"
-        console.print(f"{name}: {drop.before:.5g} → {drop.after:.5g}{most}")
+    print_outputs(found.fidelity, found.drops, found.against, found.confidence)

@@ -8,49 +8,64 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regrain.cli.options import Confidence, Everything, Json, TaskFile, Threads
+from regrain.cli.running import Against, Density, Model, Split, check, print_left, print_outputs
 
 if TYPE_CHECKING:
     from regrain.pipelines.simulate import Simulation
+    from regrain.pipelines.simulated_layers import SimulatedLayer
 
 EXAMPLE = (
     "Example: regrain simulate model.regrain.safetensors --task task.py --bandwidth 32 --latency 60 --html sim.html"
 )
 
-_MACHINE, _MEMORY = "The machine", "Its memory"
+_ENCODINGS = {"block, fine inside": "block/fine"}
+"""Short names."""
+
+_GRAIN, _MACHINE, _MEMORY = "Granularity", "The machine", "Its memory"
 
 
 def command(
-    artifact: Annotated[
-        Path, typer.Argument(metavar="ARTIFACT", help="An artifact, or a plain model.", show_default=False)
-    ],
+    artifact: Model,
     task: TaskFile,
     policy: Annotated[
         str,
         typer.Option(
-            metavar="static|fine|medium|coarse|variance-thresholds",
+            metavar="POLICY",
+            rich_help_panel=_GRAIN,
             help="What decides the granularity of each matrix: static runs it as it is stored; fine, medium and coarse "
-            "are predefined; variance-thresholds goes by the mean variance of its inputs, after each call.",
+            "are predefined; hardware is the machine's own monitor and control, before each call; variance-thresholds "
+            "and ranked are the run time's, after each call: ranked has blocks, and chooses them anew.",
         ),
     ] = "static",
-    density: Annotated[
-        float, typer.Option(metavar="FRACTION", help="Of each matrix that may change, what a granularity keeps.")
-    ] = 1.0,
+    density: Density = 1.0,
     thresholds: Annotated[
-        str,
-        typer.Option(metavar="LOW,HIGH", help="Variance below LOW is coarse and above HIGH fine, between them medium."),
-    ] = "0.2,0.5",
-    inverted: Annotated[bool, typer.Option("--inverted", help="The other way round: low variance is fine.")] = False,
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Mean variance of a matrix' inputs below LOW is coarse and above HIGH fine, between them medium.",
+            show_default="0.2,0.5; of hardware thirds of calibration's calls",
+            rich_help_panel=_GRAIN,
+        ),
+    ] = None,
+    inverted: Annotated[
+        bool,
+        typer.Option("--inverted", help="The other way round: low variance is fine.", rich_help_panel=_GRAIN),
+    ] = False,
+    dwell: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="CALLS",
+            help="Of hardware: so many calls and one must ask for a change.",
+            rich_help_panel=_GRAIN,
+        ),
+    ] = 1,
     batches: Annotated[int, typer.Option(min=1, metavar="N", help="How many batches of the split are run.")] = 4,
-    split: Annotated[str, typer.Option(metavar="search|held_out", help="Which of the task's data.")] = "search",
+    split: Split = "search",
     score: Annotated[
         bool, typer.Option("--score", help="Run the task's evaluation with the machine's numbers, on the whole split.")
     ] = False,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MODEL", help="Compare with this model, the original.", show_default="the artifact's own weights"
-        ),
-    ] = None,
+    against: Against = None,
     others: Annotated[
         bool,
         typer.Option(
@@ -65,6 +80,14 @@ def command(
             "yours.",
         ),
     ] = "horowitz",
+    areas: Annotated[
+        str,
+        typer.Option(
+            "--areas",
+            metavar="NAME|FILE.json",
+            help="What components take: osu018 (180 nm) or osu035 (350 nm), open cell libraries, or a table of yours.",
+        ),
+    ] = "osu018",
     bandwidth: Annotated[
         int | None,
         typer.Option(
@@ -77,7 +100,12 @@ def command(
     ] = None,
     latency: Annotated[
         int,
-        typer.Option(min=0, metavar="CYCLES", help="Until what is asked for begins to come.", rich_help_panel=_MEMORY),
+        typer.Option(
+            min=0,
+            metavar="CYCLES",
+            help="Until what is asked for begins to come; the reorganizer has 8 words on their way.",
+            rich_help_panel=_MEMORY,
+        ),
     ] = 0,
     buffer: Annotated[
         int, typer.Option(min=1, metavar="BYTES", help="Of the activation buffer.", rich_help_panel=_MEMORY)
@@ -114,33 +142,33 @@ def command(
     Linear layers and convolutions are computed as the hardware does it, with int8 weights and activations, layer after
     layer; attention, norms and what is between stay torch's, cost nothing here, and see floats. Weights that an
     artifact has as 8-bit indices with steps by rows are run as they are, others are rounded. Energy is events times
-    published figures, an estimate. A matrix of an artifact changes only where its descriptor allows it (compress
-    --dynamic).
+    published figures, an estimate; area is that of cells, without wires and memories. A matrix of an artifact changes
+    only where its descriptor allows it (compress --dynamic), and is then re-packed from its master copy in every run,
+    in the very cycles that the hardware takes.
     """
     from regrain.cli.output import emit_json, stdout
     from regrain.cli.progress import progress_line
-    from regrain.hw.energy_table import load
+    from regrain.hw import area, energy_table
     from regrain.hw.machine import Machine
     from regrain.hw.model.memory import Memory
-    from regrain.pipelines.adapting import POLICIES, Adapting
+    from regrain.hw.networks.adapting import POLICIES, REFUSED, Adapting
     from regrain.pipelines.hardware import Hardware
     from regrain.pipelines.simulate import simulate
     from regrain.pipelines.simulation_report import simulation_report
 
-    if split not in ("search", "held_out"):
-        raise typer.BadParameter(f"split must be search or held_out, not {split!r}")
-    if not 0.0 < density <= 1.0:
-        raise typer.BadParameter(f"density must be a fraction above 0 to 1, not {density!r}")
-    if policy not in POLICIES:
+    check(split, density)
+    if policy not in (*POLICIES, *REFUSED):
         raise typer.BadParameter(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
     bits = None if bandwidth is None else 8 * bandwidth // 2
     hardware = Hardware(
         Machine(rows=rows, pes=pes, lanes=lanes, accumulator=accumulator),
         Memory(weight_bits=bits, activation_bits=bits, latency=latency, buffer_bits=8 * buffer),
-        load(table),
+        energy_table.load(table),
         kept,
+        area.load(areas),
     )
-    adapting = Adapting.of(policy, density, _pair(thresholds), inverted=inverted)
+    limits = None if thresholds is None else _pair(thresholds)
+    adapting = Adapting.of(policy, density, limits, inverted=inverted, dwell=dwell)
     with progress_line() as told:
         found = simulate(
             artifact,
@@ -162,6 +190,8 @@ def command(
         emit_json(found.to_json())
         return
     _print(found, everything)
+    if policy != "static" and density == 1.0:
+        stdout().print("nothing was dropped: give a --density below 1", style="yellow")
     if html is not None:
         stdout().print(f"page: {html}", soft_wrap=True)
 
@@ -176,42 +206,62 @@ def _pair(text: str) -> tuple[float, float]:
 
 def _print(found: Simulation, everything: bool) -> None:
     from regrain.cli.output import bold, percent, rows_to_show, shorten, stdout, table
+    from regrain.core.granularity import Granularity
     from regrain.hw.networks.schedule import stalls
+    from regrain.pipelines.simulation_texts import control_text
 
     console = stdout()
     console.print(bold(str(found.path)), f"on {found.split} data of task {found.task!r}", soft_wrap=True)
     layers = sorted(found.layers, key=lambda layer: -layer.timing.cycles)
-    grid = table(
-        "matrix", "encoding", "kept %", "cycles", "of dense %", "used %", "stalls", "MB", "uJ", "switches", left=2
-    )
+    changing = found.policy not in ("static", *Granularity)
+    how = ("grain", "changes") if changing else ("encoding",)
+    grid = table("matrix", *how, "kept", "cycles", "dense", "used", "stalls", "MB", "uJ", left=2)
+    width = max(12, console.width - (68 if changing else 63))
     shown = rows_to_show(len(layers), everything)
     for layer in layers[:shown]:
         moved = layer.traffic["memory"]
         grid.add_row(
-            shorten(layer.name, 32),
-            layer.encoding,
-            percent(layer.density),
-            f"{layer.timing.cycles:,}",
-            percent(layer.timing.cycles / layer.dense.cycles),
-            percent(layer.timing.utilization(found.hardware.machine)),
-            f"{sum(stalls(layer.timing).values()):,}",
-            f"{(moved.read + moved.written) / 1e6:,.2f}",
-            f"{sum(layer.energy.values()) / 1e6:,.4g}",
-            f"{layer.switches:,}",
+            shorten(layer.name if len(layer.name) <= width else layer.name.removesuffix(".weight"), width),
+            *_how(layer, changing),
+            f"{percent(layer.density, 0)}%",
+            _brief(layer.timing.cycles),
+            f"{percent(layer.timing.cycles / layer.dense.cycles)}%",
+            f"{percent(layer.timing.utilization(found.hardware.machine), 0)}%",
+            _brief(sum(stalls(layer.timing).values())),
+            _brief((moved.read + moved.written) / 1e6),
+            _brief(sum(layer.energy.values()) / 1e6),
         )
     console.print(grid)
+    console.print("dense: of the cycles that the same array takes dense; used: of its multipliers", style="dim")
     if shown < len(layers):
         console.print(f"and {len(layers) - shown} more: --all shows every one", style="dim")
-    for name, reason in list(found.left.items())[: None if everything else 3]:
-        console.print(f"left to torch: {name or 'the model'}, because {reason}", style="dim", soft_wrap=True)
+    print_left(found.left, everything)
     if found.policy != "static" and not any(layer.may_change for layer in found.layers):
         console.print("no matrix may change: compress the model with --dynamic", style="yellow")
+    if found.policy == "hardware":
+        console.print(control_text(found), style="dim", soft_wrap=True)
     _print_totals(found)
+
+
+def _how(layer: SimulatedLayer, changing: bool) -> tuple[str, ...]:
+    """What it is run as in the end."""
+    if changing:
+        return layer.granularity, f"{layer.switches:,}"
+    return (_ENCODINGS.get(layer.encoding, layer.encoding),)
+
+
+def _brief(number: float) -> str:
+    """At most six characters below a million million."""
+    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if number >= least:
+            return f"{number / unit:.4g}{letter}"
+    return f"{number:,.0f}" if number >= 100 or number == int(number) else f"{number:.3g}"
 
 
 def _print_totals(found: Simulation) -> None:
     from regrain.cli.output import bold, percent, stdout
     from regrain.pipelines.configurations import rankings, survives
+    from regrain.pipelines.simulation_texts import added_text, area_text, energy_text
 
     console, total = stdout(), sum(found.energy.values())
     console.print(
@@ -222,24 +272,24 @@ def _print_totals(found: Simulation) -> None:
     )
     parts = sorted(found.energy.items(), key=lambda part: -part[1])[:3]
     console.print(
-        bold(f"{total / 1e6:,.4g} uJ"),
+        bold(energy_text(total)),
         f"by table {found.hardware.table.name}, {found.dense_energy / total:.2f} times less than dense; most of it "
         + ", ".join(f"{name} {percent(value / total, 0)} %" for name, value in parts),
         soft_wrap=True,
     )
-    loss = found.fidelity.loss(found.confidence)
-    bound = "" if loss.upper is None else f" (at most {loss.upper:.3g})"
-    beside = "torch with the same weights" if found.against is None else str(found.against)
     console.print(
-        f"outputs beside {beside}: {'D' if found.fidelity.kind == 'embeddings' else 'KL'} {loss.drop:.3g}{bound}"
+        f"for each of {found.rows:,} output rows: {found.cycles / found.rows:,.0f} cycles, "
+        f"{energy_text(total / found.rows)}; energy x cycles {found.energy_delay:.2f} times less than dense",
+        soft_wrap=True,
     )
-    for name, drop in found.drops.items():
-        most = "" if drop.upper is None else f" (at most {drop.upper:.4g} worse)"
-        console.print(f"{name}: {drop.before:.5g} → {drop.after:.5g}{most}")
+    console.print(bold(f"{found.area.total:,.3g} mm2"), area_text(found), soft_wrap=True)
+    console.print(added_text(found), soft_wrap=True)
+    print_outputs(found.fidelity, found.drops, found.against, found.confidence)
     for one in found.configurations:
-        costs = ", ".join(f"{cost / 1e6:,.4g} uJ by {name}" for name, cost in one.energy.items())
+        costs = ", ".join(f"{energy_text(cost)} by {name}" for name, cost in one.energy.items())
         console.print(f"{one.name}: {one.cycles:,} cycles, {costs}", soft_wrap=True)
     if found.configurations:
         orders = rankings(found.configurations)
         said = "all tables rank these alike" if survives(found.configurations) else "the tables rank these differently"
-        console.print(f"{said}: least by " + ", ".join(f"{name}: {order[0]}" for name, order in orders.items()))
+        least = ", ".join(f"{name}: {order[0]}" for name, order in orders.items())
+        console.print(f"{said}: least by {least}", soft_wrap=True)

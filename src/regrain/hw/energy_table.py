@@ -13,17 +13,15 @@ a write costs `write` times as much.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from regrain.core.errors import HardwareError
+from regrain.hw import table_json
+from regrain.hw.table_json import fields, figure, number, parsed, words
 
 FORMAT = "regrain-energy-1"
 
@@ -41,7 +39,6 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_TABLES = resources.files("regrain.hw").joinpath("tables")
 _WORD = 64  # bits of an access that a table lists
 
 
@@ -77,17 +74,12 @@ class Table:
 
 def names() -> list[str]:
     """The tables that come with the package."""
-    return sorted(entry.name.removesuffix(".json") for entry in _TABLES.iterdir() if entry.name.endswith(".json"))
+    return table_json.names()
 
 
 def load(table: str | os.PathLike[str]) -> Table:
     """A table by its name, or from a file. Raises HardwareError for what is none, OSError."""
-    if isinstance(table, str) and table in names():
-        text = _TABLES.joinpath(f"{table}.json").read_text(encoding="utf-8")
-    elif isinstance(table, str) and not table.endswith(".json"):
-        raise HardwareError(f"table must be one of {', '.join(names())}, or a file NAME.json, not {table!r}")
-    else:
-        text = Path(table).read_text(encoding="utf-8", errors="replace")
+    text = table_json.text_of(table)
     try:
         return parse(text)
     except HardwareError as error:
@@ -96,45 +88,18 @@ def load(table: str | os.PathLike[str]) -> Table:
 
 def parse(text: str) -> Table:
     """A table's JSON. Raises HardwareError for what isn't exactly as it must be."""
-    try:
-        value = json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise HardwareError(f"it must be JSON: {error}") from None
-    top = _object("it", value, ("format", "name", "technology", "about", "pj", "sram"))
+    top = fields("it", parsed(text), ("format", "name", "technology", "about", "pj", "sram"))
     if top["format"] != FORMAT:
         raise HardwareError(f"format must be {FORMAT!r}, not {top['format']!r}")
-    words = {name: _text(name, top[name]) for name in ("name", "technology", "about")}
-    listed = _object("pj", top["pj"], tuple(ACTIONS))
+    said = {name: words(name, top[name]) for name in ("name", "technology", "about")}
+    listed = fields("pj", top["pj"], tuple(ACTIONS))
     costs, sources = {}, {}
     for action, entry in listed.items():
-        if not isinstance(entry, list) or len(entry) != 2:
-            raise HardwareError(f"{action} must be [pJ, source], not {entry!r}")
-        costs[action], sources[action] = _number(action, entry[0]), _text(f"source of {action}", entry[1])
-    sram = _object("sram", top["sram"], ("reads", "write", "source"))
-    sources["sram"] = _text("source of sram", sram["source"])
-    write = _number("write", sram["write"], positive=True)
-    return Table(**words, pj=costs, sources=sources, reads=_points(sram["reads"]), write=write)
-
-
-def _object(name: str, value: object, keys: tuple[str, ...]) -> Mapping[str, Any]:
-    if not isinstance(value, dict) or set(value) != set(keys):
-        found = ", ".join(value) if isinstance(value, dict) else type(value).__name__
-        raise HardwareError(f"{name} must be an object with exactly {', '.join(keys)}, not {found}")
-    return value
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise HardwareError(f"{name} must be words, not {value!r}")
-    return value
-
-
-def _number(name: str, value: object, *, positive: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise HardwareError(f"{name} must be a number from 0 to 1e9, not {value!r}")
-    if positive and value == 0:
-        raise HardwareError(f"{name} must be above 0")
-    return float(value)
+        costs[action], sources[action] = figure(action, "pJ", entry)
+    sram = fields("sram", top["sram"], ("reads", "write", "source"))
+    sources["sram"] = words("source of sram", sram["source"])
+    write = number("write", sram["write"], positive=True)
+    return Table(**said, pj=costs, sources=sources, reads=_points(sram["reads"]), write=write)
 
 
 def _points(value: object) -> tuple[tuple[int, float], ...]:
@@ -144,14 +109,7 @@ def _points(value: object) -> tuple[tuple[int, float], ...]:
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2 or type(pair[0]) is not int or pair[0] < 1:
             raise HardwareError(f"reads must be pairs [bytes, pJ], not {pair!r}")
-        found.append((pair[0], _number("pJ of a read", pair[1], positive=True)))
+        found.append((pair[0], number("pJ of a read", pair[1], positive=True)))
     if any(small >= large or low > high for (small, low), (large, high) in itertools.pairwise(found)):
         raise HardwareError(f"reads must ascend in bytes, and not fall in pJ, not {value!r}")
     return tuple(found)
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object must not have a name twice")
-    return found

@@ -68,7 +68,7 @@ def survives(found: Sequence[Configuration]) -> bool:
 
 
 def _timing(one: Simulated, encoding: str, machine: Machine, memory: Memory) -> Timing:
-    weights = one.variant(one.calls[-1].granularity).weights
+    weights = one.variant(one.calls[-1].granularity, one.calls[-1].tags).weights
     program = cheapest(weights, machine)[1] if encoding == BEST else encode(encoding, weights, machine)
     uses = Counter(call.tokens for call in one.calls)
     return added((scheduled(program, tokens, machine, memory)[0], count) for tokens, count in uses.items())

@@ -13,12 +13,13 @@ from typing import Any
 from regrain.accuracy import Drop, Fidelity, compare
 from regrain.artifact.threads import resolve_threads
 from regrain.core.errors import HardwareError
+from regrain.hw.area import Area
 from regrain.hw.machine import Machine
 from regrain.hw.model.memory import Memory
+from regrain.hw.networks.adapting import Adapting
 from regrain.models.network import Network
 from regrain.models.task import Task
 from regrain.models.task_file import load_task
-from regrain.pipelines.adapting import Adapting
 from regrain.pipelines.configurations import Configuration, configurations
 from regrain.pipelines.evaluate import load_network
 from regrain.pipelines.hardware import Hardware
@@ -78,6 +79,26 @@ class Simulation:
         """pJ of the same array, dense."""
         return sum(sum(layer.dense_energy.values()) for layer in self.layers)
 
+    @property
+    def rows(self) -> int:
+        """Rows of the task's output that were made: of images or texts one each."""
+        return self.fidelity.n
+
+    @property
+    def energy_delay(self) -> float:
+        """Energy x cycles of the same array, dense, over those here."""
+        return self.dense_energy / sum(self.energy.values()) * self.dense_cycles / self.cycles
+
+    @property
+    def area(self) -> Area:
+        """Of the machine."""
+        return self.hardware.area
+
+    @property
+    def area_delay(self) -> float:
+        """Area x cycles of a machine for dense matrices over those here, logic alone."""
+        return self.area.dense / self.area.total * self.dense_cycles / self.cycles
+
     def to_json(self) -> dict[str, object]:
         """A JSON object with all of it."""
         hardware = self.hardware
@@ -96,6 +117,10 @@ class Simulation:
             "utilization": self.utilization,
             "energy_pj": self.energy,
             "dense_energy_pj": self.dense_energy,
+            "rows": self.rows,
+            "area": {"table": hardware.areas.name, **self.area.to_json()},
+            "energy_delay": self.energy_delay,
+            "area_delay": self.area_delay,
             "layers": [layer.to_json() for layer in self.layers],
             "left": dict(self.left),
             "fidelity": self.fidelity.to_json(self.confidence),
@@ -134,7 +159,7 @@ def simulate(
 
     from regrain.hw.networks.layers import layers_of
     from regrain.hw.networks.simulated import replaced
-    from regrain.pipelines.simulated_network import calibrated, prepared
+    from regrain.pipelines.simulated_network import calibrated, prepared, settled
 
     told = progress or _silent
     count = resolve_threads(threads)
@@ -151,8 +176,9 @@ def simulate(
         evaluator.network = network = load_network(network, artifact, count)
         layers, left = layers_of(network.model)
         known = calibrated(job, network.model, layers, told)
-        simulated, unfit = prepared(layers, known, network.model, artifact, adapting, hardware.machine)
+        simulated, unfit = prepared(layers, known, network.model, artifact, adapting, hardware.machine, hardware.memory)
         with replaced(simulated):
+            settled(job, network.model, simulated, told)
             raw = evaluator.raw()
             for one in simulated:
                 one.recording = False

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regrain.core.granularity import Granularity
 from regrain.hw.energy import Features, Traffic, energy, traffic
+from regrain.hw.model.observe import QUARTERS
 from regrain.hw.model.program import dense
 from regrain.hw.model.timing import Timing
+from regrain.hw.networks.control import OwnControl
 from regrain.hw.networks.schedule import added, flat, scheduled
 from regrain.pipelines.hardware import Hardware
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from regrain.hw.networks.simulated import Simulated
 
 AS_STORED = "as stored"
+
+Use = tuple[Granularity | None, int, int]
+"""Calls that take alike: of one granularity, set of tags and number of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,20 @@ class Span:
     calls: int
     tokens: int
     cycles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A matrix under the machine's own control: of a call's inputs the first `samples` tokens are watched. `low` and
+    `high` are pairs of thresholds, down and up, and `metrics` those of each call, all in squared steps; None of a call
+    that was too short. `origin`: where thresholds are from.
+    """
+
+    samples: int
+    low: tuple[float, float]
+    high: tuple[float, float]
+    origin: str
+    metrics: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +78,7 @@ class SimulatedLayer:
     traffic: Mapping[str, Traffic]
     energy: Mapping[str, float]
     dense_energy: Mapping[str, float]
+    control: Watched | None = None
 
     @property
     def granularity(self) -> str:
@@ -80,6 +100,7 @@ class SimulatedLayer:
             "traffic_bytes": {name: {"read": one.read, "written": one.written} for name, one in self.traffic.items()},
             "energy_pj": dict(self.energy),
             "dense_energy_pj": sum(self.dense_energy.values()),
+            "control": None if self.control is None else asdict(self.control),
         }
 
 
@@ -104,26 +125,26 @@ def measured(
 
 def _measured(one: Simulated, hardware: Hardware, features: Features) -> SimulatedLayer:
     machine, memory, table = hardware.machine, hardware.memory, hardware.table
-    uses = Counter((call.granularity, call.tokens) for call in one.calls)
-    times: dict[tuple[Granularity | None, int], Timing] = {}
+    uses = Counter((call.granularity, call.tags, call.tokens) for call in one.calls)
+    times: dict[Use, Timing] = {}
     master = 0
-    for (granularity, each), count in uses.items():
-        variant = one.variant(granularity)
+    for (granularity, tags, each), count in uses.items():
+        variant = one.variant(granularity, tags)
         source = variant.source
-        times[granularity, each], runs = scheduled(variant.encoded[1], each, machine, memory, source)
+        times[granularity, tags, each], runs = scheduled(variant.encoded[1], each, machine, memory, source)
         master += count * runs * source.words
     timing = added((times[use], count) for use, count in uses.items())
     roomy = replace(machine, bank_words=max(machine.bank_words, one.layer.shape[1] + machine.block))
     whole = dense(np.ones(one.layer.shape, np.int8), roomy)
     tokens = Counter(call.tokens for call in one.calls)
     plain = added((scheduled(whole, each, machine, memory)[0], count) for each, count in tokens.items())
-    last = one.calls[-1].granularity
+    last = one.variant(one.calls[-1].granularity, one.calls[-1].tags)
     return SimulatedLayer(
         name=one.layer.name,
         shape=one.layer.shape,
         tokens=sum(tokens.elements()),
-        encoding=one.variant(last).encoded[0],
-        density=one.variant(last).density,
+        encoding=last.encoded[0],
+        density=last.density,
         clipped=sum(call.clipped for call in one.calls) / max(1, sum(call.numbers for call in one.calls)),
         may_change=one.matrix.dynamic,
         switches=one.switches,
@@ -134,6 +155,20 @@ def _measured(one: Simulated, hardware: Hardware, features: Features) -> Simulat
         master_words=master,
         energy=energy(timing, table, machine, memory, features, master),
         dense_energy=energy(plain, table, machine, memory, features),
+        control=_watched(one),
+    )
+
+
+def _watched(one: Simulated) -> Watched | None:
+    if one.control is None or not isinstance(one.policy, OwnControl):
+        return None
+    found = one.control.descriptor
+    return Watched(
+        one.samples.count,
+        (found.down0 / QUARTERS, found.up0 / QUARTERS),
+        (found.down1 / QUARTERS, found.up1 / QUARTERS),
+        one.policy.origin,
+        tuple(None if call.metric is None else call.metric / QUARTERS for call in one.calls),
     )
 
 
@@ -152,16 +187,16 @@ def features_of(simulated: Sequence[Simulated], kept_bytes: int) -> dict[str, Fe
     return found
 
 
-def _history(one: Simulated, times: Mapping[tuple[Granularity | None, int], Timing]) -> Iterator[Span]:
+def _history(one: Simulated, times: Mapping[Use, Timing]) -> Iterator[Span]:
     last: Span | None = None
     for call in one.calls:
         name = AS_STORED if call.granularity is None else str(call.granularity)
-        cycles = times[call.granularity, call.tokens].cycles
+        cycles = times[call.granularity, call.tags, call.tokens].cycles
         if last is not None and last.granularity == name:
             last = replace(last, calls=last.calls + 1, tokens=last.tokens + call.tokens, cycles=last.cycles + cycles)
             continue
         if last is not None:
             yield last
-        last = Span(name, one.variant(call.granularity).density, 1, call.tokens, cycles)
+        last = Span(name, one.variant(call.granularity, call.tags).density, 1, call.tokens, cycles)
     if last is not None:
         yield last

@@ -16,13 +16,15 @@ from regrain.artifact.reader import WeightFile
 from regrain.artifact.reader import open as open_file
 from regrain.core.errors import CorruptArtifactError, HardwareError
 from regrain.hw.machine import Machine
+from regrain.hw.model.memory import Memory
+from regrain.hw.networks.adapting import Adapting
+from regrain.hw.networks.control import OwnControl
 from regrain.hw.networks.layers import Layer
 from regrain.hw.networks.quantize import Integers
 from regrain.hw.networks.simulated import Seen, Simulated, watched
 from regrain.hw.networks.stored import stored
 from regrain.models.task import Task
 from regrain.models.trace import is_tensor, ties
-from regrain.pipelines.adapting import Adapting
 from regrain.policies import Matrix
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """What is going on, and how much of how much is done."""
+
+AT_ONCE = Memory()
+"""Without a limit."""
 
 
 def calibrated(job: Task, model: torch.nn.Module, layers: list[Layer], told: Progress) -> dict[str, Seen]:
@@ -42,6 +47,27 @@ def calibrated(job: Task, model: torch.nn.Module, layers: list[Layer], told: Pro
     return found
 
 
+def settled(job: Task, model: torch.nn.Module, simulated: Sequence[Simulated], told: Progress) -> None:
+    """Thresholds of the machine's own control, found on calibration data in the network as it begins to run."""
+    controls = [one.control for one in simulated if one.control is not None]
+    if (
+        not any(isinstance(one.policy, OwnControl) and one.policy.thresholds is None for one in simulated)
+        or not controls
+    ):
+        return
+    for control in controls:
+        control.watch()
+    for one in simulated:
+        one.recording = False
+    batches = job.batches("calibration")
+    for number, batch in enumerate(batches):
+        told("finding thresholds", number, len(batches))
+        job.outputs(model, batch, where=f"batch {number} of 'calibration'")
+    for one in simulated:
+        one.recording = True
+        one.settle()
+
+
 def prepared(
     layers: list[Layer],
     known: Mapping[str, Seen],
@@ -49,6 +75,7 @@ def prepared(
     path: str | os.PathLike[str],
     adapting: Adapting,
     machine: Machine,
+    memory: Memory = AT_ONCE,
 ) -> tuple[list[Simulated], dict[str, str]]:
     """What stands in for each layer; and why some are left as they are, by path. Raises HardwareError if all are,
     CorruptArtifactError.
@@ -64,7 +91,7 @@ def prepared(
         try:
             own = stored(files, layer, tied, machine)
             may_change = _may_change(files, layer, tied)
-            one = _stand_in(layer, own, known[layer.name], adapting, machine, dynamic=may_change)
+            one = _stand_in(layer, own, known[layer.name], adapting, machine, memory, dynamic=may_change)
             one.variant(None).encoded  # noqa: B018 - raises if the matrix doesn't fit
         except HardwareError as error:
             left[layer.path] = str(error)
@@ -79,7 +106,14 @@ def prepared(
 
 
 def _stand_in(
-    layer: Layer, own: Integers | None, seen: Seen, adapting: Adapting, machine: Machine, *, dynamic: bool
+    layer: Layer,
+    own: Integers | None,
+    seen: Seen,
+    adapting: Adapting,
+    machine: Machine,
+    memory: Memory,
+    *,
+    dynamic: bool,
 ) -> Simulated:
     """With its own integers, if it has some; else its weights are rounded."""
     inputs, factors = seen.observation(), np.ones(seen.range.most.size, np.float32)
@@ -98,7 +132,16 @@ def _stand_in(
         positions=seen.positions,
     )
     return Simulated(
-        layer, own, factors, seen.range.step(factors), matrix, adapting.policy, machine, adapting.densities
+        layer,
+        own,
+        factors,
+        seen.range.step(factors),
+        matrix,
+        adapting.policy,
+        machine,
+        adapting.densities,
+        seen.samples,
+        memory,
     )
 
 

@@ -7,44 +7,42 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 from regrain.core.granularity import Granularity
-from regrain.hw.machine import ACTIVATION_BITS, VALUE_BITS, Machine
+from regrain.hw.machine import ACTIVATION_BITS, Machine
 from regrain.hw.model.memory import Memory
 from regrain.hw.model.program import Program
-from regrain.hw.model.timing import Events, Timing, simulate
-
-TAG_BITS = 1
-"""Of a weight in the master copy: whether fine keeps it."""
-
-REORGANIZING = 26
-"""Cycles from a tile's command to the last of its words beyond one for each word read, at most: of the reorganizer."""
+from regrain.hw.model.timing import Arrivals, Events, Packed, Supply, Timing, simulate_supply, stream_bits
+from regrain.hw.networks.repacking import Form, Known, Repacking, forms, master_word_bits
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where tiles come from. `words` of the master copy are read for all tiles of a run, by a reorganizer that makes of
-    them the program's words; 0: the program is in memory as it is.
+    """Where tiles come from: in memory as they are, or, with the `forms` of all of them, made in every run by the
+    reorganizer, out of a master copy.
     """
 
-    words: int = 0
+    forms: tuple[Form, ...] = ()
 
     @classmethod
     def of(cls, granularity: Granularity, program: Program, machine: Machine) -> Source:
-        """The master copy at a granularity: fine reads all of its words, the others those that they keep."""
-        if granularity is not Granularity.FINE:
-            return cls(program.words)
-        return cls(len(program.tiles) * -(-program.shape[1] // machine.block) * machine.block)
+        """The master copy, of what the reorganizer makes of it at a granularity: `variants.reorganized`."""
+        return cls(forms(granularity, program, machine))
 
-    def memory(self, program: Program, machine: Machine, memory: Memory) -> Memory:
-        """A memory as fast as the reorganizer: it reads one word of the master copy a cycle, or what memory gives."""
-        if not self.words:
-            return memory
-        read = 1.0 if memory.weight_bits is None else min(1.0, memory.weight_bits / self.word_bits(machine))
-        bits = max(1, int(machine.word_bits * program.words / self.words * read))
-        return replace(memory, weight_bits=bits, latency=memory.latency + REORGANIZING)
+    @property
+    def words(self) -> int:
+        """Of the master copy that are read in a run."""
+        return sum(form.words for form in self.forms)
 
-    def word_bits(self, machine: Machine) -> int:
-        """Bits of a word of the master copy: a weight and its tag for each lane."""
-        return machine.outputs * (VALUE_BITS + TAG_BITS)
+    def supply(self, program: Program, machine: Machine, memory: Memory, known: Known | None = None) -> Supply:
+        """The program's tiles for one run; `known`: of other runs."""
+        if not self.forms:
+            return Packed(program, machine, memory)
+        return Repacking(program, self.forms, machine, memory, {} if known is None else known)
+
+    def bits(self, program: Program, machine: Machine) -> int:
+        """Bits of weights that are fetched in a run."""
+        if self.forms:
+            return self.words * master_word_bits(machine)
+        return sum(stream_bits(tile, machine) for tile in program.tiles)
 
 
 PACKED = Source()
@@ -53,29 +51,37 @@ PACKED = Source()
 def scheduled(
     program: Program, tokens: int, machine: Machine, memory: Memory, source: Source = PACKED
 ) -> tuple[Timing, int]:
-    """Cycles and events of one matrix over so many tokens, in the runs that fetch least; and how many runs these are.
-
-    Tokens that don't fit the buffer are either fetched anew for each tile of weights, in one run; or the weights anew
-    for each run, of as many tokens as fit.
-    """
+    """Cycles and events of one matrix over so many tokens, in the runs that `cut` says; and how many runs these are."""
+    known: Known = {}
+    bits = source.bits(program, machine)
 
     def run(count: int) -> Timing:
-        timing = simulate(program, count, machine, source.memory(program, machine, memory))
-        if not source.words:
-            return timing
-        bits = source.words * source.word_bits(machine)
+        timing = simulate_supply(source.supply(program, machine, memory, known), count, machine, memory)
         return replace(timing, events=replace(timing.events, weight_bits_fetched=bits))
 
-    fit = _fitting(program, machine, memory)
-    whole = run(tokens)
-    if tokens <= fit:
-        return whole, 1
-    runs, rest = divmod(tokens, fit)
-    parts = [(run(fit), runs)]
-    if rest:
-        parts.append((run(rest), 1))
-    cut = added(parts)
-    return (cut, runs + (rest > 0)) if _fetched(cut.events) < _fetched(whole.events) else (whole, 1)
+    parts = cut(program, tokens, machine, memory, source)
+    return added((run(each), count) for each, count in parts), sum(count for _, count in parts)
+
+
+def cut(
+    program: Program, tokens: int, machine: Machine, memory: Memory, source: Source = PACKED
+) -> list[tuple[int, int]]:
+    """The runs that fetch least: tokens, and how many runs there are of so many.
+
+    Tokens that don't fit the buffer are either fetched anew for each tile of weights, in one run; or the weights anew
+    for each run, of as many tokens as fit, in whole passes.
+    """
+    bits, packed = source.bits(program, machine), Packed(program, machine, memory)
+    token_bits = -(-program.shape[1] // machine.block) * machine.block * ACTIVATION_BITS
+    fit = max(1, memory.buffer_bits // (token_bits * machine.rows)) * machine.rows
+    whole, rest = divmod(tokens, fit)
+    parts = [(each, count) for each, count in ((fit, whole), (rest, 1)) if each and count]
+
+    def fetched(runs: list[tuple[int, int]]) -> int:
+        passes = [(-(-each // machine.rows), count) for each, count in runs]
+        return sum((bits + Arrivals(packed, each, machine, memory).fetched_bits) * count for each, count in passes)
+
+    return parts if fetched(parts) < fetched([(tokens, 1)]) else [(tokens, 1)]
 
 
 def added(parts: Iterable[tuple[Timing, int]]) -> Timing:
@@ -102,13 +108,3 @@ def stalls(timing: Timing) -> dict[str, int]:
     """Cycles in which the array stood still, by cause."""
     end = "_stalls"
     return {name.removesuffix(end): value for name, value in flat(timing).items() if name.endswith(end)}
-
-
-def _fitting(program: Program, machine: Machine, memory: Memory) -> int:
-    """Tokens whose activations fit the buffer, in whole passes."""
-    token_bits = -(-program.shape[1] // machine.block) * machine.block * ACTIVATION_BITS
-    return max(1, memory.buffer_bits // (token_bits * machine.rows)) * machine.rows
-
-
-def _fetched(events: Events) -> int:
-    return events.weight_bits_fetched + events.activation_bits_fetched

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,8 @@ from numpy.typing import NDArray
 from regrain.core.errors import HardwareError
 from regrain.core.granularity import Granularity
 from regrain.hw.machine import Machine
-from regrain.hw.model.program import Program, blocks, channels, dense, fine, padded
+from regrain.hw.model.program import Program, Tile, blocks, channels, dense, fine, padded
+from regrain.hw.networks.schedule import PACKED, Source
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.int8]
@@ -54,6 +57,25 @@ REORGANIZED = {Granularity.FINE: "fine", Granularity.MEDIUM: "block", Granularit
 """What the reorganizer makes of a master copy at each granularity."""
 
 
+def reorganized(granularity: Granularity, weights: Values, mask: Mask, machine: Machine) -> Program:
+    """What the reorganizer makes of a master copy of `weights` that are 0 outside `mask`, (outputs, inputs) as `keep`
+    gives it. Tags say what is kept, and not the weights: a block or channel that is kept comes, even if it holds only
+    zeros, and every tile does. Raises HardwareError where a tile doesn't fit.
+    """
+    if granularity is Granularity.FINE:
+        return fine(weights, machine)
+    if granularity is Granularity.MEDIUM:
+        return blocks(weights, machine, keep=mask[:: machine.outputs, :: machine.block])
+    made = channels(weights, machine, keep=mask[0])
+    assert made.gather is not None
+    counts = made.gather.present.sum(1).astype(np.uint8)
+    zeros = np.zeros((int(counts.sum()), machine.outputs), np.uint8)
+    nothing = Tile(zeros.view(np.int8), zeros, np.arange(len(counts), dtype=np.uint16), counts, gather=True)
+    there = dict(zip(made.tile_numbers, made.tiles, strict=True))
+    numbers = tuple(range(-(-len(weights) // machine.outputs)))
+    return replace(made, tiles=tuple(there.get(number, nothing) for number in numbers), tile_numbers=numbers)
+
+
 def cheapest(weights: Values, machine: Machine, granularity: Granularity | None = None) -> tuple[str, Program]:
     """Weights (outputs, inputs) int8 as the encoding that issues the fewest words, of all or those of a granularity; of
     equal ones the first of `ENCODINGS`. One that doesn't fit the banks is passed over. Raises HardwareError if none
@@ -68,6 +90,37 @@ def cheapest(weights: Values, machine: Machine, granularity: Granularity | None 
             found = found or error
     assert found is not None
     raise found
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A matrix at one granularity: its int8 weights, 0 where `mask` has none; None: all of them are kept."""
+
+    weights: Values
+    mask: Mask | None
+    granularity: Granularity | None
+    machine: Machine
+    reorganized: bool = False
+
+    @cached_property
+    def encoded(self) -> tuple[str, Program]:
+        """The encoding, and the program: of what stays as it is the best, else what the reorganizer makes."""
+        if self.reorganized and self.granularity is not None and self.mask is not None:
+            made = reorganized(self.granularity, self.weights, self.mask, self.machine)
+            return REORGANIZED[self.granularity], made
+        return cheapest(self.weights, self.machine, self.granularity)
+
+    @property
+    def density(self) -> float:
+        """The share of weights that aren't zero."""
+        return np.count_nonzero(self.weights) / self.weights.size
+
+    @cached_property
+    def source(self) -> Source:
+        """Where its tiles come from."""
+        if self.reorganized and self.granularity is not None:
+            return Source.of(self.granularity, self.encoded[1], self.machine)
+        return PACKED
 
 
 def encode(encoding: str, weights: Values, machine: Machine) -> Program:
