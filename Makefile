@@ -14,6 +14,8 @@ NATIVE := CMakeLists.txt $(shell find native -name '*.cpp' -o -name '*.h' 2>/dev
 DEMO := # arguments for `regrain demo`
 CHECKED := src tests tools examples $(wildcard benchmarks)
 IMAGES := /usr/share/datasets/fashion-mnist
+# A worker may need a gigabyte; each begins with a run of whole files, so that what a file prepares is prepared once.
+TESTERS := $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 CELLS := /usr/share/qflow/tech/osu018 /usr/share/qflow/tech/osu035
 
 .NOTPARALLEL:
@@ -27,8 +29,8 @@ demo: $(VENV)/.demo $(VENV)/.built ## compress, verify and restore a real model,
 
 test: lint types pytest ## everything that must pass: lint, types, layers, tests
 
-pytest: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## the tests alone
-	$(BIN)/python -m pytest
+pytest: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## the tests alone, shared among up to four processes
+	$(BIN)/python -m pytest --numprocesses=$(TESTERS) --dist=worksteal
 
 lint: $(VENV)/.dev $(VENV)/.built ## ruff, and the layers by import-linter
 	$(BIN)/ruff check $(CHECKED)
@@ -84,7 +86,9 @@ bench-kernels: $(VENV)/.kernels $(VENV)/.built ## products in every layout besid
 bench-hw: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## the accelerator: other simulators, whole networks, equal accuracy
 	$(PYTHON) -m venv build/scalesim && build/scalesim/bin/pip install -q -r requirements/scalesim.txt
 	$(BIN)/python benchmarks/hw/systolic.py build/scalesim/bin/python
+	$(BIN)/python benchmarks/hw/simulating.py
 	$(BIN)/python benchmarks/hw/whole.py
+	$(BIN)/python benchmarks/hw/reconstructed.py
 	$(BIN)/python benchmarks/hw/hidden.py
 	$(BIN)/python benchmarks/hw/equal_accuracy.py
 	$(BIN)/python benchmarks/hw/dynamic.py
@@ -97,7 +101,7 @@ tsan: $(VENV)/.build ## the native tests under ThreadSanitizer, and races that i
 
 rtl: $(VENV)/.dev $(VENV)/.built ## the accelerator at length: co-simulation, proofs, mutants: an hour
 	$(BIN)/python tests/hw/cosimulation.py 12000
-	$(BIN)/python -m pytest -q tests/hw/formal/check_planted.py
+	$(BIN)/python -m pytest -v --durations=10 tests/hw/formal/check_planted.py
 	$(BIN)/python benchmarks/hw/mutation.py --proofs
 
 rtl-synth: $(VENV)/.dev $(VENV)/.built $(CELLS) ## its area and frequency: open cell libraries, ECP5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,10 @@ from regrain.codecs.quantized import Quantized, grid_shape, matrix_shape
 # The same examples in every run: a failure seen once is seen again. Timing limits would make slow machines fail.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+# Programs that tests start and interrupt must hear it, also where a shell started the tests deaf to it, as one does with `&`.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 

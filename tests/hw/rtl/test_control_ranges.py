@@ -9,7 +9,7 @@ import pytest
 
 from regrain.hw.cosim.simulation import Simulation
 from regrain.hw.model.codes import Code
-from regrain.hw.model.decide import Decided, Deciding, boundary, tick
+from regrain.hw.model.decide import HEEDED, Decided, Deciding, boundary, tick
 from regrain.hw.rtl.control import SETTINGS, STATE, Control
 
 TRIALS = 3000
@@ -63,31 +63,33 @@ def trial(random):
 
 
 def test_ticks_at_the_bounds(control):
-    """Each trial loads a state, ticks, and reaches a boundary with the shadow ready."""
+    """Each trial loads a state, ticks, and reaches a boundary with the shadow ready once the tick was heeded."""
     random = np.random.default_rng(11)
     trials = [trial(random) for _ in range(TRIALS)]
-    packed = [[each.packed() >> 32 * at & 0xFFFFFFFF for at in range(5)] for each, _, _ in trials]
-    at = np.arange(3 * TRIALS + 1) % 3
+    packed = np.array([[each.packed() >> 32 * at & 0xFFFFFFFF for at in range(5)] for each, _, _ in trials], np.uint32)
+    ticks, heeded = 1, 2 + HEEDED
+    length = heeded + 1
+    at, which = np.arange(length * TRIALS + 1) % length, np.arange(length * TRIALS + 1) // length % TRIALS
+    metric = np.array([metric for _, _, metric in trials])
     control.reset()
     run = control.run(
         {
-            "settings": np.concatenate(
-                [np.repeat(np.array(packed, np.uint32), 3, axis=0), np.zeros((1, 5), np.uint32)]
-            ),
+            "settings": packed[which],
             "load": at == 0,
-            "saved": np.append(np.repeat([bits(state) for _, state, _ in trials], 3), 0),
-            "tick": at == 1,
-            "metric": np.append(np.repeat([metric for _, _, metric in trials], 3), 0),
-            "boundary": at == 2,
+            "saved": np.array([bits(state) for _, state, _ in trials])[which],
+            "tick": at == ticks,
+            "metric": np.where(at == ticks, metric[which], random.integers(0, 1 << 16, len(at))),
+            "boundary": at == heeded,
             "ready": 1,
         }
     )
     ticked = [tick(*each) for each in trials]
     done = [boundary(each, state, ready=True) for (each, _, _), state in zip(trials, ticked, strict=True)]
-    np.testing.assert_array_equal(run["state"][1::3], [bits(state) for _, state, _ in trials])
-    np.testing.assert_array_equal(run["state"][2::3], [bits(state) for state in ticked])
-    np.testing.assert_array_equal(run["switch"][2::3], [state.request for state in ticked])
-    np.testing.assert_array_equal(run["state"][3::3], [bits(state) for state in done])
+    for since in range(1, heeded):
+        np.testing.assert_array_equal(run["state"][since::length], [bits(state) for _, state, _ in trials])
+    np.testing.assert_array_equal(run["state"][heeded::length], [bits(state) for state in ticked])
+    np.testing.assert_array_equal(run["switch"][heeded::length], [state.request for state in ticked])
+    np.testing.assert_array_equal(run["state"][length::length], [bits(state) for state in done])
     assert not run["fault"].any()
     requests = sum(state.request for state in ticked)
     assert TRIALS // 10 < requests < TRIALS // 2

@@ -7,16 +7,18 @@ from typing import Any
 from amaranth.hdl import Array, Assert, Assume, Module, Mux, Signal
 
 from regrain.hw.formal.claim import Claim, Signals, before
+from regrain.hw.machine import MOST_BLOCKS
 from regrain.hw.rtl.layouts import Fault
 
 
 class Banks(Claim):
     """Of a `Bank` that is swapped only if full, and read only within the tile that is active (`Bounds` has both of the
-    sequencer). One word and one entry of a list, whichever they are, are followed from writing to reading.
+    sequencer). One word and one entry of a list, whichever they are, are followed from writing to reading; of one step
+    and the next, whichever they are, it is shown that a tile's words are theirs, as `Bounds` assumes.
     """
 
     def state(self, m: Module, inner: Module, inside: Signals) -> None:
-        """The swap, the words, the lists."""
+        """The swap, the words, the lists, the steps."""
         block = self.block
         self.loaded = Signal()  # a tile is active
         with m.If(block.swap):
@@ -28,6 +30,7 @@ class Banks(Claim):
         self._swap(m)
         self._words(m, inner)
         self._lists(m, inner)
+        self._steps(m)
 
     def _swap(self, m: Module) -> None:
         """The other tile, all at once, and in no other way."""
@@ -99,6 +102,30 @@ class Banks(Claim):
             Assert((block.address != 0) | (~there[block.filling] & (block.steps == 0))),
             Assert(~(self.loaded & block.active.listed & (place < steps)) | there[~block.filling]),
             Assert(~block.full | (block.address != 0)),
+        ]
+
+    def _steps(self, m: Module) -> None:
+        """The first word of a step and where the step ends, by what its first word said."""
+        block, offered = self.block, self.block.stream.payload
+        step = self.constant(m, range(MOST_BLOCKS), "step_place")
+        begins, ends = Signal.like(block.address), Signal(range(block.machine.bank_words + block.machine.block))
+        with m.If(block.written & offered.first & (block.steps == step)):
+            m.d.sync += [begins.eq(block.address), ends.eq(block.address + offered.count)]
+        known, current, end = block.steps > step, block.steps == step + 1, block.shadow.end
+        begun = block.written & offered.first
+        most = Mux(block.shadow.listed, block.machine.list_entries, MOST_BLOCKS)
+        m.d.comb += [
+            Assert(~(begun & (block.steps == 0)) | (block.address == 0)),
+            Assert(~(begun & current) | (block.address == ends + 1)),
+            Assert(~block.full | ((block.steps > 0) & (block.steps <= most))),
+            Assert(~(block.full & known) | ((begins <= ends) & (ends <= end) & ((ends == end) == current))),
+            Assert(~(known & ~block.shadow.listed) | (ends == begins + block.shadow.count)),
+            # what makes it inductive
+            Assert((block.address == 0) == (block.steps == 0)),
+            Assert(~block.full & (block.address != 0) | (block.left == 0)),
+            Assert((block.address == 0) | (block.steps <= most)),
+            Assert(~known | (begins <= ends)),
+            Assert(~known | Mux(current, block.address + block.left == ends + 1, ends + 1 < block.address)),
         ]
 
     def _followed(self, m: Module, inner: Module, name: str, place: Any, written: Any, value: Any) -> list[Any]:

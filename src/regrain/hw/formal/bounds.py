@@ -4,78 +4,96 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Assume, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Module, Mux, Signal
 
 from regrain.hw.formal.claim import Claim, Signals, before
+from regrain.hw.machine import MOST_BLOCKS
+from regrain.hw.rtl.sequencer import Sequencer
 
 
 class Bounds(Claim):
-    """Of a `Sequencer` beside a bank that keeps to its promises: a full shadow stays as it is until the swap, which
-    makes it the active tile; its steps' words are all its words, up to `end`; an entry that was read stays until the
-    next is.
+    """Of a `Sequencer` beside a bank that keeps to what `Banks` shows of it, for lists and banks of any size.
+
+    A full shadow stays as it is until the swap, which makes it the active tile; an entry that was read stays until the
+    next is. Steps of a tile have a word at least, and all words together: what is known of a step is that it ends
+    before the tile does, unless it is the last, which ends with it. No list is kept: entries are any numbers of which
+    that holds, and other ones in the next pass.
     """
 
+    def __init__(self, block: Sequencer) -> None:
+        super().__init__(block)
+        self.here = Signal()  # a tile is being run
+        self.number = Signal(range(MOST_BLOCKS + 1))  # of the step
+        self.begins = Signal(range(block.machine.bank_words + 1))  # its first word
+        self.at = Signal(range(block.machine.block))  # words of it that were issued
+
     def state(self, m: Module, inner: Module, inside: Signals) -> None:
-        """The bank, and where the sequencer stands in its tile."""
+        """The sequencer is where the words that it issued have led to."""
         block = self.block
-        counts, steps, entry_count = self._bank(m)
-        start: Any = 0
-        total: Any = 0
-        for step, count in enumerate(counts):
-            start = start + Mux(step < block.number, count + 1, 0)
-            total = total + Mux(step < steps, count + 1, 0)
-            m.d.comb += Assert(~block.ready | block.active.listed | (count == block.active.count))
-        ends = block.word == block.active.end
-        count = Array(counts)[block.number]
+        m.d.comb += self.here.eq(block.ready & block.running)
+        steps, new_steps = self._tiles(m)
+        count, entry = self._entries(m)
+        final, ends = self.number + 1 == steps, self.begins + count
+        m.d.comb += Assume(~self.here | ((ends <= block.active.end) & ((ends == block.active.end) == final)))
+        self._follow(m, count, final)
         self.witness = block.issued & (block.number == 1) & block.active.listed
-        here = block.ready & block.running
         m.d.comb += [
             Assert(~block.swap | block.full),
-            Assert(~block.issued | (block.ready & (block.word <= block.active.end))),
+            Assert(~block.read_word | (block.issued & block.ready & (block.word <= block.active.end))),
+            Assert(~block.read_step | Mux(block.swap, block.shadow.listed, block.ready & block.active.listed)),
+            Assert(~block.read_step | (block.step < Mux(block.swap, new_steps, steps))),
+            Assert(~self.here | ~block.active.listed | (entry == self.number)),
             Assert(~block.stepped | (block.number < steps)),
-            Assert(~(block.issued & ends) | ((block.position == count) & (block.number + 1 == steps))),
+            Assert(~block.pass_done | ((block.position == count) & (block.number + 1 == steps))),
+            Assert((block.issued & (block.word == block.active.end)) == block.pass_done),
             Assert(~block.issued | (block.position != 0) | block.stepped),
             # what makes it inductive
-            Assert(
-                ~here | ((block.number < steps) & (block.position <= count) & (block.word == start + block.position))
-            ),
-            Assert(here | ((block.word == 0) & (block.position == 0) & (block.number == 0))),
-            Assert(~here | ~block.active.listed | (entry_count == count)),
+            Assert(block.word == self.begins + self.at),
+            Assert((block.position == self.at) & (block.number == self.number)),
+            Assert(Mux(self.here, (self.number < steps) & (self.at <= count), self.begins + self.at == 0)),
+            Assert(self.here | (self.number == 0)),
             Assert(block.running | ~block.ready),
-            Assert(~block.ready | ((total == block.active.end + 1) & (steps > 0) & (steps < len(counts) + 1))),
+            Assert(~self.here | (steps <= self._most(block.active))),
         ]
 
-    def _bank(self, m: Module) -> tuple[list[Any], Any, Any]:
-        """The words, less one, of the active tile's steps; how many there are; and the entry that was read."""
-        block, machine = self.block, self.block.machine
-        entries = range(machine.list_entries)
-        new = [Signal(machine.index_bits, name=f"shadow_count_{each}") for each in entries]
-        now = [Signal(machine.index_bits, name=f"active_count_{each}") for each in entries]
-        new_steps, steps = Signal(range(machine.list_entries + 1)), Signal(range(machine.list_entries + 1))
-        self.free += [*new, new_steps]
-        total: Any = 0
-        for step, count in enumerate(new):
-            total = total + Mux(step < new_steps, count + 1, 0)
-            m.d.comb += Assume(~block.full | block.shadow.listed | (count == block.shadow.count))
-        shadow = [block.full, block.shadow.as_value(), *new, new_steps]
-        swapped, active = before(m, block.swap), before(m, block.active.as_value())
-        waits = before(m, block.full & ~block.swap)
+    def _tiles(self, m: Module) -> tuple[Any, Any]:
+        """Steps of the active tile, and of the one in the shadow."""
+        block = self.block
+        steps, new_steps = (Signal(range(MOST_BLOCKS + 1), name=name) for name in ("steps", "new_steps"))
+        self.free.append(new_steps)
+        with m.If(block.swap):
+            m.d.sync += steps.eq(new_steps)
+        shadow, waits = block.shadow.as_value(), before(m, block.full & ~block.swap)
+        active = Mux(before(m, block.swap), before(m, shadow), before(m, block.active.as_value()))
         m.d.comb += [
-            Assume(~block.full | ((total == block.shadow.end + 1) & (new_steps > 0) & (new_steps < len(new) + 1))),
-            *(Assume(~waits | (each == before(m, each))) for each in shadow),
-            Assume(block.active.as_value() == Mux(swapped, before(m, block.shadow.as_value()), active)),
+            Assume((new_steps > 0) & (new_steps <= self._most(block.shadow))),
+            Assume(~waits | (block.full & (shadow == before(m, shadow)) & (new_steps == before(m, new_steps)))),
+            Assume(block.active.as_value() == active),
             Assume(~(block.start & block.running) & (block.tiles != 0) & (block.token_tiles != 0)),
         ]
-        with m.If(block.swap):
-            m.d.sync += [each.eq(other) for each, other in zip(now, new, strict=True)]
-            m.d.sync += steps.eq(new_steps)
-        return now, steps, self._entry(m, new, now)
+        return steps, new_steps
 
-    def _entry(self, m: Module, new: list[Any], now: list[Any]) -> Any:
-        """The count of the entry: of the step that was asked for last, in the tile that was active a cycle later."""
+    def _most(self, tile: Any) -> Any:
+        """Steps that a tile may have."""
+        return Mux(tile.listed, self.block.machine.list_entries, MOST_BLOCKS)
+
+    def _entries(self, m: Module) -> tuple[Any, Any]:
+        """The count of the step, and which entry was read last; `MOST_BLOCKS` if none was since the swap."""
         block = self.block
-        read = Signal.like(now[0], name="entry_count")
+        entry = Signal.like(self.number)
         with m.If(block.read_step):
-            m.d.sync += read.eq(Mux(block.swap, Array(new)[block.step], Array(now)[block.step]))
-        m.d.comb += Assume(block.entry.count == read)
-        return read
+            m.d.sync += entry.eq(block.step)
+        with m.Elif(block.swap):
+            m.d.sync += entry.eq(MOST_BLOCKS)
+        self.holds(m, block.entry.count, unless=before(m, block.read_step))
+        return Mux(block.active.listed, block.entry.count, block.active.count), entry
+
+    def _follow(self, m: Module, count: Any, final: Any) -> None:
+        """A word further with each that is issued, to the next step, and from the last step to the first."""
+        block = self.block
+        with m.If(block.issued):
+            m.d.sync += self.at.eq(self.at + 1)
+            with m.If(self.at == count):
+                m.d.sync += [self.at.eq(0), self.number.eq(self.number + 1), self.begins.eq(self.begins + count + 1)]
+                with m.If(final):
+                    m.d.sync += [self.number.eq(0), self.begins.eq(0)]

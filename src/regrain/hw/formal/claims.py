@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from regrain.hw.formal.banks import Banks
@@ -11,7 +11,6 @@ from regrain.hw.formal.claim import Claim
 from regrain.hw.formal.granularity import Granularity
 from regrain.hw.formal.halves import Halves
 from regrain.hw.formal.in_flight import InFlight
-from regrain.hw.formal.prove import Proof, prove
 from regrain.hw.formal.queue import Queue
 from regrain.hw.formal.samples import Samples
 from regrain.hw.formal.width import Width
@@ -49,15 +48,8 @@ FULL: Mapping[str, Callable[[], Claim]] = MappingProxyType(
         "in_flight": lambda: InFlight(Reorganizer(REAL)),
         "samples": lambda: Samples(Monitor(16)),
         "banks": lambda: Banks(Bank(Machine(pes=1, lanes=1))),
-        "bounds": lambda: Bounds(Sequencer(Machine(rows=16, block=4, bank_words=32, list_entries=8))),
+        "bounds": lambda: Bounds(Sequencer(REAL)),
         "width": lambda: Width(PE(REAL)),
     }
 )
-"""The sizes of the accelerator, but for `bounds`, whose claim spells out each entry of a list."""
-
-
-def prove_all(seconds: int = 900) -> Iterator[tuple[str, Proof]]:
-    """Every claim, small and full, one after the other: which, and what became of it within `seconds`."""
-    for size, claims in (("small", CLAIMS), ("full", FULL)):
-        for name, claim in claims.items():
-            yield f"{name}, {size}", prove(claim(), seconds=seconds)
+"""The sizes of the accelerator; of a bank with one lane, as lanes are alike."""

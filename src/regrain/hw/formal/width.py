@@ -19,7 +19,7 @@ class Width(Claim):
     depth = 10
 
     def state(self, m: Module, inner: Module, inside: Signals) -> None:
-        """A word is multiplied in the cycle after it was given, and added in the one after that."""
+        """A word picks its activation as it is given, is multiplied in the next cycle, and added in the one after."""
         machine, token, given = self.block.machine, self.block.token, self.block.weights[0]
         weight = Signal(8)
         spent = Signal(range(machine.most_weight + 256))  # |w| of the pass, with the word that is given
@@ -31,13 +31,15 @@ class Width(Claim):
         ]
         total, following, held = inside["accumulator_0"], inside["sum_0"], self.block.weights_out[0]
         product = Mux(inside["live_0"], inside["product_0"], 0)
+        picked, met = inside["picked_0"], self.block.activations_out[held.index]
         self.witness = total > 16384
         exact = Signal(signed(machine.accumulator + 2))  # the sum, of the products that there should be
         before_it = Signal.like(exact)
-        multiplied = before(m, self.block.activations_out[held.index] * held.value)
+        multiplied = before(m, picked * held.value)
         m.d.sync += before_it.eq(exact)
         m.d.comb += [
             exact.eq(Mux(clears[2], 0, before_it) + product),
+            Assert(~(held.live & self.block.token_out.active) | (picked == met)),
             Assert(~inside["live_0"] | (product == multiplied)),
             Assert(following == exact),
             Assert(total == before_it),

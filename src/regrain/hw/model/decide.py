@@ -8,6 +8,9 @@ from regrain.core.errors import HardwareError
 from regrain.hw.model.codes import Code
 from regrain.hw.model.observe import MOST_METRIC, QUARTERS
 
+HEEDED = 3
+"""Cycles from one in which control is told a metric to the one in which it counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deciding:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regrain.hw.model.codes import Code
-from regrain.hw.model.decide import Decided, Deciding, boundary, tick
+from regrain.hw.model.decide import HEEDED, Decided, Deciding, boundary, tick
 from regrain.hw.model.pace import Pace
 from regrain.hw.model.program import Program, Tile
 from regrain.hw.model.repack import Master, repacked
@@ -55,9 +55,9 @@ class Reorganized:
         self.swaps.append(cycle)
 
     def at(self, cycle: int) -> Decided:
-        """Control's state in a cycle: after all that happened before it. A switch comes before a metric."""
+        """Control's state in a cycle: after all that happened before it. A metric that meets a switch doesn't count."""
         swaps = [(when, 0, place) for place, when in enumerate(self.swaps)]
-        metrics = [(when, 1, metric) for when, metric in self.observations]
+        metrics = [(when + HEEDED, 1, metric) for when, metric in self.observations]
         state, switched = self.state, -1
         for when, kind, value in sorted(swaps + metrics):
             if when >= cycle:

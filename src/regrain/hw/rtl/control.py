@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from regrain.hw.model.codes import Code
+from regrain.hw.model.decide import HEEDED
 
 METRIC_BITS, DWELL_BITS, COST_BITS, USES_BITS, REORGANIZATION_BITS = 16, 8, 16, 8, 24
 
@@ -38,6 +39,12 @@ STATE = data.StructLayout({"granularity": 2, "target": 2, "request": 1, "agreed"
 settled, and waits for a boundary with the shadow ready.
 """
 
+ASKED = data.StructLayout({"above": 2, "below": 2})
+"""Of a metric and both thresholds of either kind: whether it is at least `up[r]`, and below `down[r]`."""
+
+STEPS = data.StructLayout({"coarser": 1, "finer": 1})
+"""Something of a step between two granularities, either way."""
+
 
 class Control(Component):
     """Three granularities with a band between the thresholds up and down, and dwell; one matrix at a time.
@@ -62,13 +69,19 @@ class Control(Component):
     rule "above 0.5 fine, 0.2 to 0.5 medium, below coarse", a step at a time.
 
     **It pays** if (cost of the granularity that holds - cost of the wish) * uses > reorganization; and always if the
-    wish is for one that costs more: the metric asks for it for the outputs' sake, which cycles can't express.
+    wish is for one that costs more: the metric asks for it for the outputs' sake, which cycles can't express. The
+    product of 16 by 8 bits has 24, as `reorganization` has.
 
-    **Time.** `next` and `state` follow a tick, a switch or a load in the next cycle; `switch` is a function of the
-    inputs in its own. State that makes no sense begins anew from `predefined` (fine if that is none either).
+    **Time.** A tick is heeded `HEEDED` cycles after it came, as if it had come then: in the state that it finds there,
+    and only if no switch takes place in that cycle. Ticks may come in every cycle. A `load` drops those that weren't
+    heeded before it. What pays is found anew in the four cycles from a `load` on, before the first tick is heeded.
+    `next` and `state` follow a load, a switch or a heeded tick in the next cycle; `switch` is a function of the inputs
+    in its own. State that makes no sense begins anew from `predefined` (fine if that is none either).
     """
 
     def __init__(self) -> None:
+        self.turn = Signal()  # whose steps are priced: between this granularity, fine or medium, and the next coarser
+        self.heeds = Signal()
         super().__init__(
             {
                 "settings": In(SETTINGS),
@@ -86,19 +99,20 @@ class Control(Component):
         )
 
     def elaborate(self, platform: Any) -> Module:
-        """Load, switch or tick, in this order."""
+        """Load, switch or heed, in this order."""
         m = Module()
         state = self.state
         m.d.comb += [
             self.next.eq(Mux(state.request, state.target, state.granularity)),
             self.switch.eq(state.request & self.settings.dynamic & self.ready & self.boundary & ~self.load),
         ]
+        asked, pays = self._asked(m), self._pays(m)
         with m.If(self.load):
             self._load(m)
         with m.Elif(self.switch):
             m.d.sync += [state.granularity.eq(state.target), state.request.eq(0), state.agreed.eq(0)]
-        with m.Elif(self.tick & self.settings.dynamic & ~state.request):
-            self._tick(m)
+        with m.Elif(self.heeds & self.settings.dynamic & ~state.request):
+            self._heed(m, asked, pays)
         return m
 
     def _load(self, m: Module) -> None:
@@ -118,50 +132,74 @@ class Control(Component):
                 self.state.agreed.eq(0),
             ]
 
-    def _tick(self, m: Module) -> None:
-        """Count wishes that agree, up to a request."""
-        state, settings = self.state, self.settings
-        wish = Signal(2)
-        pays = Signal()
-        agreed = Signal(DWELL_BITS + 1)
+    def _asked(self, m: Module) -> Any:
+        """What the metric asks for at any rank, when its tick is heeded."""
+        came: Any = self.tick
+        asked: Any = Signal(ASKED, name="asked")
         m.d.comb += [
-            wish.eq(self._wish(m)),
-            pays.eq(self._pays(m, wish)),
-            agreed.eq(Mux((state.agreed != 0) & (wish == state.target), state.agreed, 0) + 1),
+            asked.above.eq(Cat(self.metric >= self.settings.up[rank] for rank in range(2))),
+            asked.below.eq(Cat(self.metric < self.settings.down[rank] for rank in range(2))),
         ]
-        m.d.sync += [state.target.eq(wish), state.agreed.eq(agreed)]
-        with m.If((wish == state.granularity) | ~pays):
-            m.d.sync += state.agreed.eq(0)
-        with m.Elif(agreed > settings.dwell):
-            m.d.sync += [state.request.eq(1), state.agreed.eq(0)]
+        for age in range(1, HEEDED + 1):
+            earlier = came & ~self.load, asked
+            came, asked = Signal(name=f"came_{age}"), Signal(ASKED, name=f"asked_{age}")
+            m.d.sync += [came.eq(earlier[0]), asked.eq(earlier[1])]
+        m.d.comb += self.heeds.eq(came)
+        return asked
 
-    def _wish(self, m: Module) -> Any:
-        """The granularity of the rank that the metric asks for, at most a step away."""
+    def _pays(self, m: Module) -> Any:
+        """Whether the steps between fine and medium, and medium and coarse, pay: in turn, each in three cycles."""
         settings = self.settings
+        now, coarser = (Mux(self.turn, settings.cost[code + 1], settings.cost[code]) for code in range(2))
+        gap = Signal(COST_BITS)
+        product = Signal(COST_BITS + USES_BITS)
+        price = Signal(REORGANIZATION_BITS)
+        rises = [Signal(STEPS, name=f"rises_{age}") for age in range(2)]  # or stays: what the steps lead to costs more
+        pays = Signal(data.ArrayLayout(STEPS, 2))
+        m.d.sync += [
+            self.turn.eq(~self.turn),
+            gap.eq(Mux(now > coarser, now - coarser, coarser - now)),
+            rises[0].coarser.eq(coarser >= now),
+            rises[0].finer.eq(now >= coarser),
+            product.eq(self.saving(gap)),
+            price.eq(settings.reorganization),
+            rises[1].eq(rises[0]),
+            pays[self.turn].eq(rises[1].as_value() | (~settings.priced | (product > price)).replicate(2)),
+        ]
+        return pays
+
+    def saving(self, gap: Any) -> Any:
+        """What a step saves until the next one, in the unit of costs."""
+        return gap * self.settings.uses
+
+    def _heed(self, m: Module, asked: Any, pays: Any) -> None:
+        """Count wishes that agree, up to a request."""
+        state = self.state
+        wish, steps = Signal(2), Signal(STEPS)
+        agreed = Signal(DWELL_BITS)
+        m.d.comb += [
+            wish.eq(self._wish(m, asked)),
+            agreed.eq(Mux(wish == state.target, state.agreed, 0)),
+            steps.eq(pays[state.granularity[1] | wish[1]]),  # coarse is 2: one of the two is it
+        ]
+        m.d.sync += [state.target.eq(wish), state.agreed.eq(0)]
+        with m.If((wish != state.granularity) & Mux(wish > state.granularity, steps.coarser, steps.finer)):
+            with m.If(agreed >= self.settings.dwell):
+                m.d.sync += state.request.eq(1)
+            with m.Else():
+                m.d.sync += state.agreed.eq(agreed + 1)
+
+    def _wish(self, m: Module, asked: Any) -> Any:
+        """The granularity of the rank that the metric asks for, at most a step away."""
         rank = Signal(2)
         wished = Signal(2)
         m.d.comb += [rank.eq(self._reversed(self.state.granularity)), wished.eq(rank)]
-        with m.If((rank != 2) & (self.metric >= settings.up[rank[0]])):
+        with m.If((rank != 2) & asked.above.bit_select(rank[0], 1)):
             m.d.comb += wished.eq(rank + 1)
-        with m.Elif((rank != 0) & (self.metric < settings.down[rank[1]])):
+        with m.Elif((rank != 0) & asked.below.bit_select(rank[1], 1)):
             m.d.comb += wished.eq(rank - 1)
         return self._reversed(wished)
 
     def _reversed(self, number: Any) -> Any:
         """Rank to granularity, and back."""
         return Mux(self.settings.reverse, number, 2 - number)
-
-    def _pays(self, m: Module, wish: Any) -> Any:
-        """See `Control`."""
-        settings, cost = self.settings, self._costs()
-        saved = Signal(signed(COST_BITS + 1 + USES_BITS))
-        m.d.comb += saved.eq(self.saving(wish))
-        return ~settings.priced | (cost[wish] >= cost[self.state.granularity]) | (saved > settings.reorganization)
-
-    def saving(self, wish: Any) -> Any:
-        """What a switch to `wish` saves until the next one, in the unit of costs."""
-        cost = self._costs()
-        return (cost[self.state.granularity] - cost[wish]) * self.settings.uses
-
-    def _costs(self) -> Any:
-        return Array(self.settings.cost[code] for code in Code)

@@ -60,7 +60,7 @@ class Top(Component):
     | `master` | out | `Reading` | the master copy of one that is, from address `weights` on |
     | `act_ready`, `pass_tile`, `pass_done`, `act_read`, `act_tile`, `act_rows`, `activations` | | | as in `Engine` |
     | `out_*` | out | | as `Engine` has them |
-    | `observe`, `observation` | in | 1, 16 | a metric of the dynamic matrix that runs, from whoever watches it beside |
+    | `observe`, `observation` | in | 1, 16 | a metric of the dynamic matrix that runs, from whoever watches it beside; one in the last three cycles of a run is too late |
     | `granularity`, `switched` | out | 2, 1 | of the tile in the active bank; it just changed |
     | `metric`, `counts` | out | 16, 3 x 14 | as `Monitor` has them |
     | `counters` | out | 12 x 48 | as `Engine` has them |
