@@ -91,7 +91,9 @@ bench-hw: $(VENV)/.dev $(VENV)/.built $(IMAGES) ## the accelerator: other simula
 	$(BIN)/python benchmarks/hw/reconstructed.py
 	$(BIN)/python benchmarks/hw/hidden.py
 	$(BIN)/python benchmarks/hw/equal_accuracy.py
+	rm -rf build/dynamic build/dynamic-fold
 	$(BIN)/python benchmarks/hw/dynamic.py
+	$(BIN)/python benchmarks/hw/dynamic.py --fold
 
 stress: $(VENV)/.dev $(VENV)/.built ## a million forwards while layouts change as fast as they can
 	$(BIN)/python tests/runtime/stress.py 1000000

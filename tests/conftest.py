@@ -16,7 +16,7 @@ from regrain.codecs.quantized import Quantized, grid_shape, matrix_shape
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 
-# Programs that tests start and interrupt must hear it, also where a shell started the tests deaf to it, as one does with `&`.
+# Programs that tests start and interrupt must hear it, also where a shell made the tests deaf to it, as `&` does.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,11 +1,12 @@
 """Does changing each matrix' granularity while it runs beat the best fixed choice at the same loss?
 
-python benchmarks/hw/dynamic.py --cache FOLDER --out FILE.json [--fold]
+python benchmarks/hw/dynamic.py [--fold] [--cache FOLDER] [--out FILE.json]
 
 The Fashion-MNIST ResNet in int8 on the simulated accelerator, on streams of images: five domains one after another, and
 one alone. Every matrix of its blocks has a variant for each granularity and density, made of the same weights in the
 same way. Families differ in who chooses among them, and in what that one knows. Cycles and energy are those of `regrain
-simulate`; nothing is timed. What is done is in FOLDER, and isn't computed again.
+simulate`; nothing is timed. What is done is in FOLDER, and isn't computed again: remove it when anything before
+has changed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from dynamic_network import (
 )
 from numpy.typing import NDArray
 
+ROOT = Path(__file__).parents[2]
 PRICES = (2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 """Of a nat of loss, in cycles of the dense network: each gives a point of a curve."""
 
@@ -205,10 +207,13 @@ def slower(net: Net, of: str) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="build/dynamic, by default")
+    parser.add_argument("--out", type=Path, help="by default in benchmarks/results/hw")
     parser.add_argument("--fold", action="store_true", help="the bias makes up for what is dropped, not the weights")
     options = parser.parse_args()
+    name = "dynamic-fold" if options.fold else "dynamic"
+    options.cache = options.cache or ROOT / "build" / name
+    options.out = options.out or ROOT / "benchmarks" / "results" / "hw" / f"{name}.json"
     torch.set_num_threads(1)
     options.cache.mkdir(parents=True, exist_ok=True)
     net = Net(least_squares=not options.fold)
