@@ -80,7 +80,7 @@ def accuracy(name: str, job: Any, network: Any, simulated: list[Simulated]) -> d
         return compare(wanted, after, confidence=0.95).to_json()
     meter = FidelityMeter("embeddings")
     with replaced(simulated):
-        for rows, batch in zip(wanted, job.inputs("audit"), strict=False):
+        for rows, batch in zip(wanted, job.batches("audit"), strict=False):
             meter.add(rows.numpy(), job.outputs(network.model, batch, where="a batch of the audit").numpy())
     return meter.result().to_json(0.95)
 
@@ -92,7 +92,7 @@ def original(task: Path) -> Any:
     model = job.model()
     if task == FASHION:
         return job.scores(model, "audit")["accuracy"]
-    batches = itertools.islice(job.inputs("audit"), TEXT_BATCHES)
+    batches = itertools.islice(job.batches("audit"), TEXT_BATCHES)
     return [job.outputs(model, batch, where="a batch of the audit") for batch in batches]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,18 @@ def test_output_must_be_differentiable_where_that_is_asked_for() -> None:
     task = failing(output=torch.no_grad()(lambda model, batch: model(batch)))
     with pytest.raises(TaskError, match=r"must be differentiable: leave out torch.no_grad and detach"):
         task.outputs(task.model(), torch.ones(1, 4), grad=True)
+
+
+def test_what_is_kept_from_inference_mode_serves_gradients() -> None:
+    """A model and batches that a task made while it was simulated, and keeps, are compressed later in the process."""
+    keep = cache(lambda split: [torch.ones(2, 4)])
+    task = failing(inputs=keep, evaluate=lambda model, split: {"norm": model(keep(split)[0]).norm()})
+    with torch.inference_mode():
+        model = task.model()
+        (batch,) = task.batches("search")
+        task.scores(model, "held_out")
+    for one in (batch, keep("held_out")[0]):
+        assert task.outputs(model, one, grad=True).requires_grad
 
 
 def test_without_evaluate_there_are_no_metrics() -> None:

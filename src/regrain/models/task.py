@@ -49,15 +49,20 @@ class Task:
         """A new model, in eval mode. Raises TaskError."""
         import torch
 
-        with self._calling("load_model()"):
+        with self._calling("load_model()"), torch.inference_mode(False):
             model = self.load_model()
         if not isinstance(model, torch.nn.Module):
             raise TaskError(f"{self}: load_model() must return a torch.nn.Module, not {type(model).__name__}")
         return model.eval()
 
     def batches(self, split: str) -> list[Any]:
-        """All batches of a split, at least one. Raises TaskError."""
-        with self._calling(f"inputs({split!r})"):
+        """All batches of a split, at least one. Raises TaskError.
+
+        Their tensors serve gradients even if the caller is in inference mode, since a task may keep them.
+        """
+        import torch
+
+        with self._calling(f"inputs({split!r})"), torch.inference_mode(False):
             batches = list(self.inputs(split))
         if not batches:
             raise TaskError(f"{self}: inputs({split!r}) must give one batch or more, not none")
@@ -115,7 +120,7 @@ class Task:
         if self.evaluate is None:
             return {}
         call = f"evaluate({split!r})"
-        with self._calling(call), torch.no_grad():
+        with self._calling(call), torch.inference_mode(False), torch.no_grad():
             found = self.evaluate(model, split)
         if not isinstance(found, Mapping) or not found or not all(isinstance(name, str) for name in found):
             raise TaskError(f"{self}: {call} must return a dict of metrics by name, not {found!r:.80}")
