@@ -79,14 +79,16 @@ def script_of(payload):
     return script
 
 
-def run(decoder, script, *, seed=None, cycles=None):
-    """Let it decode, without any waiting; or with bytes, commands and takers that are late at random."""
+def run(decoder, script, *, seed=None, cycles=None, rate=0.6):
+    """Let it decode, without any waiting; or with bytes, commands and takers that are late at random: `rate` of the
+    cycles have a byte.
+    """
     decoder.reset()
     steps = sum(command[4] for command in script.commands)
     busy = 64 * steps + sum(map(len, script.bytes)) + 400 * len(script.commands) + 100
-    cycles = cycles or (busy if seed is None else 4 * busy)
+    cycles = cycles or (busy if seed is None else int(2.4 / rate * busy))
     rng = np.random.default_rng(seed)
-    offered = [None if seed is None else rng.random(cycles) < 0.6 for _ in range(2)]
+    offered = [None if seed is None else rng.random(cycles) < rate for _ in range(2)]
     ready = 1 if seed is None else rng.random(cycles) < 0.7
     commands = dict(zip(COMMAND, np.array(script.commands).T, strict=True))
     stream = {"byte": np.concatenate(script.bytes), "byte_last": np.concatenate(script.last)}
@@ -101,10 +103,10 @@ def taken(done):
     return (done["symbol_valid"] & done["symbol_ready"]) == 1
 
 
-def check(decoder, payload, seed=None):
+def check(decoder, payload, seed=None, rate=0.6):
     """The whole payload is decoded; its cycles from the first symbol of each block to its last."""
     script = script_of(bytes(payload))
-    done = run(decoder, script, seed=seed)
+    done = run(decoder, script, seed=seed, rate=rate)
     assert done["fault"][-1] == Fault.NONE
     assert done["idle"][-1]
     assert done.taken == (len(script.commands), sum(map(len, script.bytes)))
@@ -220,6 +222,31 @@ def test_plans_of_every_kind(decoder, case):
     check(decoder, *case)
 
 
+@pytest.mark.parametrize(
+    ("rows", "row", "seed"),
+    [
+        *((1 << bit, 64, None) for bit in range(11)),
+        (682, 96, None), (3, 21845, None), (2, 32768, None), (2, 20000, None), (1, 65536, None), (1, 50001, None),
+        (1000, 65, 1), (2, 32768, 1), (2, 32767, 2),
+    ],
+)  # fmt: skip
+def test_rows_as_many_and_as_long_as_a_block_may_have(decoder, rows, row, seed):
+    """Of sixteen classes."""
+    rng = np.random.default_rng(row)
+    tables = [Table(0, reference.normalize(np.roll(1 << np.arange(16), turn).tolist())) for turn in range(16)]
+    classes = tuple(rng.permutation(np.arange(rows) % 16).tolist())
+    words = [rng.choice(16, row, p=np.array(tables[each].freq) / 256) for each in classes]
+    plan = Plan(tuple(range(16)), False, tuple(tables), rows * row, row, 0, 0, (BlockPlan(Kind.CODED, None, classes),))
+    words = np.concatenate(words).astype("<u2")
+    check(decoder, reference.encode(words, family=1, mantissa_bits=0, plan=plan, seed=0), seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bytes_and_commands_may_be_late(decoder, seed):
+    words = np.rint(np.random.default_rng(seed).normal(128, 2 << seed, 1000)).astype(np.uint8)
+    check(decoder, encode(words), seed, rate=0.05)
+
+
 def verdict(script, head):
     """What the reference says of the last block of a script of one table and one block."""
     table = Table.from_bytes(script.bytes[0].tobytes())
@@ -262,6 +289,7 @@ def test_damaged_streams_stop_it_if_and_only_if_the_reference_refuses_them(decod
         if wanted is None:
             refused += 1
             stopped = np.flatnonzero(done["fault"])[0]
+            assert (done["fault"][stopped:] == done["fault"][stopped]).all()
             for name in ("symbol_valid", "byte_ready", "command_ready"):
                 assert not done[name][stopped:].any()
         else:
@@ -276,7 +304,7 @@ def small(**changes):
     script.table(0, Table(changes.get("raw_bits", 3), tuple(changes.get("freq", freq))), 16)
     script.commands[0][2:4] = changes.get("alphabet", 2), 3
     state = changes.get("state", b"\x00\x01")
-    body = changes.get("classes", b"") + state * 64 + changes.get("stream", b"")
+    body = (changes.get("classes", b"") + state * 64 + changes.get("stream", b""))[: changes.get("kept")]
     fields = {name: changes[name] for name in ("tables", "rows", "row_words") if name in changes}
     script.block(changes.get("steps", 1), body, carries=1, **fields)
     return script
@@ -291,7 +319,12 @@ SPREAD = [241] + [1] * 15
         ({}, Fault.CUT),  # 0x100 is slot 0 of the frequent symbol: 255 * 1 + 0 = 255 wants a byte
         ({"state": b"\xff\x01", "stream": b"\x00"}, Fault.LEFT),
         ({"state": b"\x00\x00"}, Fault.STATE),
-        ({"raw_bits": 4}, Fault.TABLE),
+        *(({"raw_bits": raw_bits}, Fault.TABLE) for raw_bits in (4, 3 + 32, 3 + 64, 3 + 128)),
+        *(({"kept": kept}, Fault.CUT) for kept in (1, 64, 127)),
+        *(
+            ({"kept": kept, "tables": 2, "rows": 4, "row_words": 64, "classes": bytes(2)}, Fault.CUT)
+            for kept in (1, 2, 3)
+        ),
         ({"freq": [255, 2] + [0] * 14}, Fault.TABLE),
         ({"freq": [255] + [0] * 15}, Fault.TABLE),
         ({"freq": [254, 1, 1] + [0] * 13}, Fault.TABLE),
@@ -318,6 +351,15 @@ def test_each_fault_is_named(decoder, changes, fault):
     done = run(decoder, small(**changes), cycles=1500)
     assert done["fault"][-1] == fault
     assert not done["symbol_valid"][np.flatnonzero(done["fault"])[0] :].any()
+
+
+@pytest.mark.parametrize("bit", range(10))
+def test_a_row_too_few_is_a_fault(decoder, bit):
+    rows = 1 << bit
+    fields = {"tables": 2, "rows": rows, "row_words": 64, "classes": bytes(-(-rows // 2))}
+    done = run(decoder, small(**fields, steps=rows + 1, stream=bytes(64 * rows + 128)), cycles=64 * rows + 2000)
+    assert done["fault"][-1] == Fault.COMMAND
+    assert np.count_nonzero(done["symbol_valid"]) in range(64 * rows, 64 * rows + 64)
 
 
 def test_bytes_that_never_come_are_waited_for_and_a_cut_is_no_hang(decoder):

@@ -17,59 +17,20 @@ from regrain.codecs.quantized import Quantized, encode_quantized, grid_shape
 from regrain.codecs.sparse import Sparse, encode_sparse
 from regrain.hw.cosim import Memory, Simulation
 from regrain.hw.reconstruction.assembler import assemble
-from regrain.hw.reconstruction.instructions import FORMATS, Fault, Instruction, Op
+from regrain.hw.reconstruction.instructions import FORMATS, OP_BITS, WORD_BITS, Fault, Instruction, Op
 from regrain.hw.reconstruction.interpreter import ProgramError, execute
-from regrain.hw.reconstruction.scales import requantizer, rescale
+from regrain.hw.reconstruction.scales import requantizer, rescale, row_codes
 from regrain.hw.rtl.reconstruct import Reconstruct
 
-SEED, FIRST = 7, 3
-SIZES = {"mask": 1 << 18, "codes": 1 << 14, "rows": 1 << 12}
+from ..changed_programs import changed
+from .reconstructing import FIRST, SEED, SIZES, check, coded, ended, listed, start, words_of
+
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.fixture(scope="module")
 def unit():
     return Simulation(Reconstruct(**SIZES))
-
-
-def words_of(program):
-    """The program in the metadata memory, behind some other rows, and rows of 0 behind it."""
-    data = bytes(16 * FIRST) + b"".join(bits.to_bytes(16, "little") for bits in program) + bytes(32)
-    return np.frombuffer(data, "<u4").astype(np.uint32).reshape(-1, 4)
-
-
-def start(unit, program, memory, cycles, *, seed=None, granted=1):
-    payload = np.frombuffer(memory + bytes(1), np.uint8)
-    memories = [
-        Memory(f"{name}_address", f"{name}_data", payload, f"{name}_read") for name in ("stream", "plane", "escape")
-    ]
-    memories.append(Memory("address", "instruction", words_of(program), "asked"))
-    rng = np.random.default_rng(seed)
-    ready = 1 if seed is None else rng.random(cycles) < 0.7
-    taken = 1 if seed is None else rng.random(cycles) < 0.5
-    given = {"start": np.arange(cycles) == 0, "program": FIRST, "limit": len(memory), "granted": granted}
-    return unit.run(given | {"weight_ready": ready, "channel_ready": taken}, cycles, memories=memories, until="stopped")
-
-
-def check(unit, made, memory, seed=None):
-    """Run what was assembled; the cycles it took."""
-    unit.reset()
-    program = [each.to_int() for each in made.program]
-    mask = 4 * sum(each["count"] for each in made.program if each.op in (Op.MASK, Op.SCALE))
-    run = start(unit, program, memory, 5 * made.weights.size + mask + 500 * len(program) + 20_000, seed=seed)
-    assert run["fault"][-1] == Fault.NONE
-    assert run["done"][-1]
-    got = (run["weight_valid"] & run["weight_ready"]) == 1
-    np.testing.assert_array_equal(run["weight"][got], made.weights.reshape(-1))
-    rows, columns = np.indices(made.weights.shape).reshape(2, -1)
-    np.testing.assert_array_equal(run["weight_row"][got], rows)
-    np.testing.assert_array_equal(run["weight_column"][got], columns)
-    assert run["rounded"][-1] == (made.rounded > 0)
-    channels = (run["channel_valid"] & run["channel_ready"]) == 1
-    outcome = execute(program, memory, **SIZES)
-    assert list(zip(run["factor"][channels], run["shift"][channels], strict=True)) == list(outcome.channels)
-    assert run["channel_row"][channels].tolist() == list(range(len(outcome.channels)))
-    return run.cycles
 
 
 def payload_of(rng):
@@ -178,6 +139,104 @@ def test_every_way_to_code_a_list(unit):
     assert found >= {"wide", "escapes", "classes", "constant", "stored"}
 
 
+@pytest.mark.parametrize("raw_bits", range(16))
+def test_coded_lists_of_every_kind(unit, raw_bits):
+    """Weights, scale codes and masks under plans that an encoder might not choose, anywhere in the memory."""
+    rng, at = np.random.default_rng(raw_bits), 0xFF0000 if raw_bits == 9 else 0x1003 * raw_bits
+    shape, cell, tables = (32, 256), (1, 4), [0, 1, 2, 14, 16][raw_bits % 5]
+    numbers, memory = coded(rng, 32, 64, raw_bits=raw_bits, limit=2032, base=-1008, tables=tables, wide=True)
+    codes = numbers.view(np.int16).reshape(32, 64)
+    program = [Instruction.of(Op.MATRIX, rows=32, columns=256)]
+    program += [Instruction.of(Op.SCALE, down=1, across=4, grid=64, count=codes.size), *listed(at, memory, wide=True)]
+    if np.ptp(row_codes(codes)) < 320:
+        program += [Instruction.of(Op.CHANNELS, offset=(-200 - int(row_codes(codes).min())) % 4096)]
+    if raw_bits < 4:
+        units, payload = coded(rng, 32, 64, raw_bits=raw_bits, limit=16, base=0, tables=tables)
+        mask = (units[:, None] >> np.arange(4) & 1).astype(bool).reshape(shape)
+        program += [Instruction.of(Op.MASK, down=1, across=1, grid=256, count=mask.size)]
+        program += [*listed(at + len(memory), payload), Instruction.of(Op.VALUES, masked=1, rescaled=1)]
+        kept = rng.integers(0, 256, mask.sum(), np.uint8)
+        memory += payload
+        program += [Instruction.of(Op.UNPACK, address=at + len(memory), words=kept.size, width=8)]
+        memory += kept.tobytes()
+        indices = np.zeros(shape, np.int8)
+        indices[mask] = kept.view(np.int8)
+    else:
+        words, payload = coded(rng, 32, 256, raw_bits=raw_bits % 8, limit=256, base=100, tables=tables)
+        program += [Instruction.of(Op.VALUES, rescaled=1), *listed(at + len(memory), payload)]
+        memory += payload
+        indices = words.view(np.int8).reshape(shape)
+    weights, rounded = rescale(indices, codes, cell)
+    made = ended(program, weights, rounded.sum())
+    limit = 1 << (24 if raw_bits == 9 else 18 + raw_bits % 6)
+    check(unit, made, bytes(at) + memory, raw_bits if raw_bits % 3 else None, limit=limit)
+
+
+def test_the_largest_blocks(unit):
+    """Two coded ones of 1024 rows, and one that is packed."""
+    rng = np.random.default_rng(5)
+    words, memory = coded(rng, 2048, 64, raw_bits=2, limit=64, base=200, tables=16)
+    bits = rng.integers(0, 2, (65536, 3), np.uint8)
+    packed = bits @ np.array([1, 2, 4], np.uint8) + np.uint8(100)
+    weights = np.concatenate([words, packed]).view(np.int8).reshape(48, 4096)
+    program = [
+        Instruction.of(Op.MATRIX, rows=48, columns=4096),
+        Instruction.of(Op.VALUES),
+        *listed(0, memory),
+        Instruction.of(Op.UNPACK, address=len(memory), words=65536, width=3, base=100),
+    ]
+    memory += np.packbits(bits, bitorder="little").tobytes()
+    check(unit, ended(program, weights), memory)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cell", "unit_of"),
+    [
+        ((2, 60_001), (1, 8), (1, 1)),
+        ((60_001, 2), (16, 1), (1, 1)),
+        ((1, 65_535), (1, 4), (1, 3)),
+        ((65_535, 1), (17, 1), (5, 1)),
+        ((1, 65_535), (1, 65_535), (1, 40_000)),
+        ((65_535, 1), (65_535, 1), (40_000, 1)),
+        ((300, 700), (300, 700), (257, 600)),
+    ],
+)
+def test_matrices_as_wide_and_as_high_as_there_are(unit, shape, cell, unit_of):
+    rng = np.random.default_rng(shape[0])
+    indices = np.clip(np.rint(rng.normal(0, 12, shape)), -128, 127).astype(np.int8)
+    codes = rng.integers(-90, -60, grid_shape(*shape, cell)).astype(np.int16)
+    mask = rng.random(grid_shape(*shape, unit_of)) < 0.5
+    indices *= mask.repeat(unit_of[0], 0)[: shape[0]].repeat(unit_of[1], 1)[:, : shape[1]]
+    sparse = Sparse.quantized(Quantized(indices, codes, cell), mask, unit_of)
+    payload = bytes(encode_sparse(sparse, "F32", seed=SEED))
+    check(unit, assemble(payload, seed=SEED, offset=-30), payload)
+
+
+@pytest.mark.parametrize("tables", [0, 1, 16])
+def test_a_step_more_takes_64_cycles_more(unit, tables):
+    """However many bytes its symbols take; and two rows with classes one more."""
+    rng, cycles = np.random.default_rng(tables), []
+    for rows in (4, 8, 40, 200):
+        words, memory = coded(rng, rows, 64, raw_bits=0, limit=256, base=0, tables=tables)
+        weights = words.view(np.int8).reshape(rows, 64)
+        program = [Instruction.of(Op.MATRIX, rows=rows, columns=64), Instruction.of(Op.VALUES), *listed(0, memory)]
+        cycles.append(check(unit, ended(program, weights), memory) - 64 * rows - (rows // 2 if tables > 1 else 0))
+    assert cycles == cycles[:1] * 4
+
+
+@pytest.mark.parametrize("slot", range(16))
+def test_a_table_that_is_not_there_is_missed(unit, slot):
+    """Whichever of those that a block's classes may ask for; tables of a list before don't count."""
+    _, memory = coded(np.random.default_rng(slot), 32, 64, raw_bits=0, limit=256, base=0, tables=16)
+    field, *rest = listed(0, memory)
+    program = [Instruction.of(Op.MATRIX, rows=32, columns=64), Instruction.of(Op.VALUES), field, *rest[:16], field]
+    program = [each.to_int() for each in [*program, *(each for i, each in enumerate(rest) if i != slot)]]
+    unit.reset()
+    run = start(unit, program, memory, 20_000)
+    assert run["fault"][-1] == outcome(program, memory)[1] == Fault.ORDER
+    assert not run["weight_valid"].any()
+
+
 def bodies(path):
     """Seed and body of each tensor with scales of a packed artifact (docs/format.md, 7)."""
     with safe_open(path, "numpy") as file:
@@ -210,30 +269,6 @@ def outcome(program, memory):
         return None, error.fault
 
 
-def changed(program, rng):
-    """One instruction with an operand changed, left out, given twice, or in another's place; or a bit flipped."""
-    program, at = list(program), int(rng.integers(len(program)))
-    match rng.integers(5):
-        case 0:
-            names = FORMATS[program[at].op]
-            which = int(rng.integers(len(names)))
-            _, _, least, most = names[which]
-            near = [program[at].operands[which] + d for d in (-64, -1, 1, 64)]
-            value = int(np.clip(rng.choice([least, most, *near]), least, most))
-            operands = tuple(value if i == which else old for i, old in enumerate(program[at].operands))
-            program[at] = dataclasses.replace(program[at], operands=operands)
-        case 1:
-            del program[at]
-        case 2:
-            program.insert(at, program[at])
-        case 3:
-            other = int(rng.integers(len(program)))
-            program[at], program[other] = program[other], program[at]
-        case _:
-            return [each.to_int() ^ (1 << int(rng.integers(128)) if i == at else 0) for i, each in enumerate(program)]
-    return [each.to_int() for each in program]
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_what_the_interpreter_refuses_stops_it_and_nothing_else_does(unit, seed):
     """Programs that are changed, and payloads with a wrong byte or cut off: it stops, with no weights any more."""
@@ -257,7 +292,7 @@ def test_what_the_interpreter_refuses_stops_it_and_nothing_else_does(unit, seed)
         assert run["stopped"][-1]
         if wanted is None:
             after = unit.run({"weight_ready": 1, "granted": 1, "start": 1}, 50)
-            assert after["fault"].all()
+            assert (after["fault"] == run["fault"][-1]).all()
             assert not (after["weight_valid"] | after["busy"] | after["asked"] | after["channel_valid"]).any()
             refused, agreed = refused + 1, agreed + (run["fault"][-1] == fault)
             seen.add(Fault(int(run["fault"][-1])))
@@ -306,7 +341,7 @@ def test_a_small_program(unit):
     program, weights = small()
     unit.reset()
     for _ in range(2):  # a program can follow another
-        run = start(unit, program, MEMORY, 1000)
+        run = start(unit, program, MEMORY, 1000, first=(1 << 14) - len(program))
         assert run["done"][-1]
         np.testing.assert_array_equal(run["weight"][run["weight_valid"] == 1], weights.reshape(-1))
         valid = run["channel_valid"] == 1
@@ -343,6 +378,14 @@ def test_a_small_program(unit):
         ({"at4": {"words": 3}}, Fault.LENGTH),  # 2 bits are left and not 0
         ({"at2": {"base": 13}}, Fault.WORD),
         ({"at2": {"base": 1}}, Fault.WORD),  # the second word has two units only
+        (
+            {"at1": {"down": 2, "across": 3, "grid": 2, "count": 4}, "at2": {"address": 3, "words": 1, "width": 8}},
+            Fault.WORD,
+        ),
+        (
+            {"at1": {"down": 2, "across": 3, "grid": 2, "count": 4}, "at2": {"words": 1, "width": 0, "base": 16}},
+            Fault.WORD,
+        ),
         ({"at4": {"base": 1021}}, Fault.WORD),
         ({"at4": {"base": 0x8000}}, Fault.WORD),
         ({"at2": {"words": 1}}, Fault.LENGTH),
@@ -367,6 +410,38 @@ def test_each_fault_is_named(unit, changes, fault):
     assert Fault(int(run["fault"][-1])) == fault
 
 
+@pytest.mark.parametrize("op", FORMATS)
+def test_operands_out_of_range_are_refused(unit, op):
+    """By any bit that they have; and bits behind the last operand."""
+    good, at, bad = Instruction(op, tuple(least for *_, least, _ in FORMATS[op])).to_int(), OP_BITS, []
+    for _, width, least, most in FORMATS[op]:
+        wrong = [least - 1] * (least > 0) + [most + (1 << bit) for bit in range(width)]
+        bad += [good ^ (least ^ value) << at for value in wrong if value < 1 << width]
+        at += width
+    for program in bad + [good | 1 << bit for bit in range(at, WORD_BITS)]:
+        assert outcome([program], bytes(1)) == (None, Fault.INSTRUCTION)
+        unit.reset()
+        assert start(unit, [program], bytes(1), 20)["fault"][-1] == Fault.INSTRUCTION
+
+
+def test_states_that_carry_bytes_where_none_are_wanted_are_refused(unit):
+    """Coded words with eight raw bits, given out as words that have none."""
+    _, memory = coded(np.random.default_rng(1), 4, 64, raw_bits=8, limit=2032, base=0, tables=1, wide=True)
+    field, table, decode, *_ = listed(0, memory, wide=True)
+    planes = 64 * 2 - 64
+    changed = [
+        Instruction.of(Op.MATRIX, rows=1, columns=256),
+        Instruction.of(Op.SCALE, down=1, across=1, grid=256, count=256),
+        Instruction.of(Op.FIELD, address=field["address"], alphabet=field["alphabet"], wide=1),
+        table,
+        Instruction.of(Op.DECODE, address=decode["address"], length=decode["length"] - planes, words=128, tables=1),
+    ]
+    at, program = table["address"], [each.to_int() for each in changed]
+    memory = memory[:at] + bytes(1) + memory[at + 1 :]
+    unit.reset()
+    assert outcome(program, memory)[1] == start(unit, program, memory, 5000)["fault"][-1] == Fault.STREAM
+
+
 def test_nothing_is_read_beyond_the_end(unit):
     """Whatever addresses a program has: the simulation would raise IndexError."""
     rng = np.random.default_rng(8)
@@ -386,6 +461,10 @@ def test_an_instruction_that_never_comes_is_no_hang(unit):
     assert run["fault"][-1] == Fault.HANG
     assert 4096 <= run.cycles < 4200
     assert not run["busy"][-1]
+    unit.reset()
+    run = start(unit, program, MEMORY, 5000, granted=0)
+    assert run["fault"][-1] == Fault.HANG
+    assert run.cycles == 1 + 4096 + 1  # it begins, waits, and stops
 
 
 def test_takers_that_never_come_are_waited_for(unit):

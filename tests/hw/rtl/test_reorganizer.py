@@ -4,180 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, Signal
-from amaranth.lib import data
-from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrain.core.errors import HardwareError
-from regrain.hw.cosim.simulation import Memory, Simulation, Source
-from regrain.hw.machine import Machine
+from regrain.hw.cosim.simulation import Memory, Simulation
 from regrain.hw.model import program
 from regrain.hw.model.codes import Code
-from regrain.hw.model.pace import Pace, Port
 from regrain.hw.model.repack import Master, repacked
-from regrain.hw.rtl.fifo import Fifo
-from regrain.hw.rtl.master import ADDRESS_BITS, COMMAND, Refusal, entry_layout, master_layout
-from regrain.hw.rtl.reorganizer import Reorganizer
+from regrain.hw.rtl.master import Refusal, entry_layout
 
-MACHINE = Machine()
-PORTS = {"master": master_layout(MACHINE).size, "tags": 32, "table": entry_layout(MACHINE).size}
-
-
-class Bench(Component):
-    """A reorganizer beside memories that take an address when `<name>_accept`; slow ones look at it when `<name>_go`.
-    The word comes in the cycle after.
-    """
-
-    def __init__(self, *, slow: bool) -> None:
-        self.slow, self.block = slow, Reorganizer(MACHINE)
-        ports = {"command": self.block.signature.members["command"], "output": self.block.signature.members["output"]}
-        for name, width in PORTS.items():
-            ports |= {f"{name}_accept": In(1), f"{name}_go": In(1), f"{name}_data": In(width)}
-            ports |= {f"{name}_address": Out(ADDRESS_BITS), f"{name}_read": Out(1)}
-        counters = ("master_reads", "tag_reads", "table_reads")
-        super().__init__({**ports, "stray": In(1), "fault": Out(3), **{name: Out(32) for name in counters}})
-        self.counters = counters
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.block = block = self.block
-        connect(m, flipped(self.command), block.command)
-        connect(m, block.output, flipped(self.output))
-        m.d.comb += [getattr(self, name).eq(getattr(block, name)) for name in ("fault", *self.counters)]
-        for name in PORTS:
-            self._memory(m, name, getattr(block, name))
-        return m
-
-    def _memory(self, m, name, reading):
-        accept, go, word, address, read = (
-            getattr(self, f"{name}_{part}") for part in ("accept", "go", "data", "address", "read")
-        )
-        there = Signal(name=f"{name}_there")
-        m.d.sync += there.eq(read)
-        stray = self.stray if name == "master" else 0
-        m.d.comb += [reading.ready.eq(accept), reading.data.eq(word), reading.valid.eq(there | stray)]
-        if self.slow:
-            m.submodules[name] = queue = Fifo(ADDRESS_BITS, 16)
-            m.d.comb += [
-                queue.input.payload.eq(reading.address),
-                queue.input.valid.eq(reading.read & accept),
-                queue.output.ready.eq(go),
-                address.eq(queue.output.payload),
-                read.eq(queue.output.valid & go),
-            ]
-        else:
-            m.d.comb += [address.eq(reading.address), read.eq(reading.read & accept)]
+from .reorganizing import MACHINE, PORTS, Bench, check, decoded, make_master, source_of, words_of
 
 
 @pytest.fixture(scope="module")
 def benches():
     return {slow: Simulation(Bench(slow=slow)) for slow in (False, True)}
-
-
-def make_master(random, outputs, inputs, densities=(0.4, 0.5, 0.5)):
-    weights = random.integers(-128, 128, (outputs, inputs), np.int8)
-    shape = (-(-outputs // 16), -(-inputs // 8))
-    fine, medium, coarse = (
-        random.random(shape) < density for shape, density in zip((weights.shape, shape, inputs), densities, strict=True)
-    )
-    weights[random.random(weights.shape) < 0.2] = 0
-    return weights, Master.of(weights, MACHINE, fine=fine, medium=medium, coarse=coarse), (fine, medium, coarse)
-
-
-def words_of(tile):
-    """The stream of a tile, one row a word: (weights, index, first, block, count, last, listed, gather)."""
-    step = np.repeat(np.arange(tile.steps), tile.counts)
-    first = np.diff(step, prepend=-1) != 0
-    last = np.arange(tile.words) == tile.words - 1
-    listed, gather = np.full(tile.words, tile.listed), np.full(tile.words, tile.gather)
-    sides = np.stack([first, tile.blocks[step], tile.counts[step] - 1, last, listed, gather], axis=1)
-    return tile.values, tile.index, sides.astype(np.int64)
-
-
-def decoded(run):
-    """The same of what a simulation sent, and in which cycles."""
-    at = np.flatnonzero(run["output__valid"] & run["output__ready"])
-    payload = run["output__payload"][at]
-    bits = np.unpackbits(np.ascontiguousarray(payload).view(np.uint8), axis=1, bitorder="little")
-    weights = np.packbits(bits[:, :176].reshape(-1, 16, 11)[:, :, :8], axis=2, bitorder="little")[:, :, 0]
-    index = np.packbits(bits[:, :176].reshape(-1, 16, 11)[:, :, 8:], axis=2, bitorder="little")[:, :, 0]
-    fields, offset = [], 176
-    for width in (1, 10, 3, 1, 1, 1):
-        fields.append(bits[:, offset : offset + width] @ (1 << np.arange(width)))
-        offset += width
-    return weights.view(np.int8), index, np.stack(fields, axis=1), at
-
-
-def commands_of(master, tiles, base=(0, 0, 0)):
-    layout = data.StructLayout(dict(COMMAND.members))
-    common = {"blocks": master.weights.shape[1], "entries": len(master.gather.rows)}
-    common |= dict(zip(("master", "tags", "table"), base, strict=True))
-    return [
-        layout.const({"tile": n, "granularity": int(code), "inside": int(inside), **common}).as_value().value
-        for n, code, inside in tiles
-    ]
-
-
-def clock(pattern):
-    """The first cycle, from one on, in which the pattern is true."""
-    following = np.append(np.where(pattern, np.arange(len(pattern)), len(pattern)), len(pattern))
-    following = np.minimum.accumulate(following[::-1])[::-1]
-    return lambda cycle: int(following[min(cycle, len(pattern))])
-
-
-def driven(bench, master, tiles, cycles, pattern=None, base=(0, 0, 0)):
-    """Run `tiles`; `pattern(name)` says in which cycles something is ready."""
-    pattern = pattern or (lambda name: np.ones(cycles, np.bool_))
-    raw = np.array(commands_of(master, tiles, base), dtype=object)
-    words = np.array([[value >> 32 * at & 0xFFFFFFFF for at in range(4)] for value in raw], np.uint32)
-    contents = {"master": master.words(), "tags": master.tag_words(), "table": master.table_words()}
-    if not len(contents["table"]):
-        contents["table"] = np.zeros((1, 11), np.uint8)
-    contents = {
-        name: np.concatenate([np.zeros((at, *words.shape[1:]), words.dtype), words])
-        for (name, words), at in zip(contents.items(), base, strict=True)
-    }
-    inputs = {f"{name}_{part}": pattern(f"{name}_{part}") for name in PORTS for part in ("accept", "go")}
-    source = Source("command__valid", "command__ready", {"command__payload": words}, pattern("command"))
-    memories = [Memory(f"{n}_address", f"{n}_data", contents[n], enable=f"{n}_read") for n in PORTS]
-    return bench.run({**inputs, "output__ready": pattern("output")}, cycles=cycles, sources=[source], memories=memories)
-
-
-def port(pattern, name, slow):
-    accepts, go = clock(pattern(f"{name}_accept")), clock(pattern(f"{name}_go"))
-    looked = -1
-
-    def answers(cycle):
-        nonlocal looked
-        looked = go(max(cycle, looked) + 1)
-        return looked + 1
-
-    return Port(accepts, answers) if slow else Port(accepts)
-
-
-def check(bench, slow, master, tiles, cycles, pattern=None, base=(0, 0, 0)):
-    """Every word and every cycle of the hardware is that of the models."""
-    pattern = pattern or (lambda name: np.ones(cycles, np.bool_))
-    bench.reset()
-    run = driven(bench, master, tiles, cycles, pattern, base)
-    pace = Pace(*(port(pattern, name, slow) for name in PORTS))
-    offered, ready, asked, cycles_sent = clock(pattern("command")), clock(pattern("output")), 0, []
-    expected = []
-    for number, code, inside in tiles:
-        sent = pace.tile(master, number, code, inside=inside, asked=offered(asked), ready=ready)
-        asked = sent.command + 1
-        cycles_sent += sent.words
-        expected.append(words_of(repacked(master, number, code, inside=inside)))
-    values, index, sides, at = decoded(run)
-    assert at.tolist() == cycles_sent
-    for found, parts in zip((values, index, sides), zip(*expected, strict=True), strict=True):
-        np.testing.assert_array_equal(found, np.concatenate(parts))
-    reads = [int(run[f"{name}_reads"][-1]) for name in ("master", "tag", "table")]
-    assert reads == [pace.master.reads, pace.tags.reads, pace.table.reads]
-    assert not run["fault"].any()
-    return at
 
 
 EVERY = [(0, Code.FINE, False), (0, Code.MEDIUM, False), (1, Code.MEDIUM, True), (1, Code.COARSE, False)]
@@ -194,7 +36,7 @@ def test_all_granularities(benches, slow):
 @given(st.integers(0, 2**32), st.booleans())
 def test_random_stalls_and_switches(benches, seed, slow):
     random = np.random.default_rng(seed)
-    inputs = int(random.choice([1, 8, 24, 100, 264]))
+    inputs = int(random.choice([1, 8, 16, 24, 100, 260, 264]))
     _, master, _ = make_master(random, int(random.integers(1, 49)), inputs, random.choice([0.0, 0.05, 0.5, 1.0], 3))
     tiles = [
         (int(random.integers(len(master.weights))), Code(int(random.integers(3))), bool(random.integers(2)))
@@ -209,6 +51,89 @@ def test_random_stalls_and_switches(benches, seed, slow):
         return patterns[name]
 
     check(benches[slow], slow, master, tiles, cycles, pattern)
+
+
+def test_as_many_inputs_as_there_can_be(benches):
+    """1024 blocks, 32 words of tags; channels of the last block in the table; a master copy that isn't the first."""
+    _, master, _ = make_master(np.random.default_rng(4), 32, 8192, (0.1, 0.5, 0.9))
+    tiles = [(number, code, inside) for number, (_, code, inside) in zip((1, 0, 1, 0), EVERY, strict=True)]
+    check(benches[False], False, master, tiles, 40_000, base=(3, 7, 5))
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_stalls_among_as_many_blocks_as_there_can_be(benches, slow):
+    """A queue that is full keeps what it holds."""
+    random, cycles = np.random.default_rng(5), 40_000
+    _, master, _ = make_master(random, 16, 8192, (0.5, 0.1, 0.1))
+    patterns = {f"{name}_{part}": random.random(cycles) < 0.4 for name in PORTS for part in ("accept", "go")}
+    tiles = [(0, code, False) for code in (Code.MEDIUM, *[Code.COARSE] * 6)]
+    check(benches[slow], slow, master, tiles, cycles, lambda name: patterns.get(name, np.ones(cycles, np.bool_)))
+
+
+def test_reads_are_counted_far(benches):
+    """Of tags, 2^15; of the table and of the master copy, 2^16 and more."""
+    bench, blocks = benches[False], 1024
+    entry = {"rows": range(8), "present": 1}
+    common = {"tile": 5, "inside": 0, "blocks": blocks, "entries": blocks, "master": 0, "tags": 0, "table": 0}
+    codes = [Code.MEDIUM] * 1024 + [Code.COARSE] * 64 + [Code.FINE] * 8
+    bench.reset()
+    run = bench.run(
+        {f"{name}_accept": 1 for name in PORTS}
+        | {"output__ready": 1, "table_data": entry_layout(MACHINE).const(entry).as_value().value},
+        cycles=1024 * 100 + 64 * 3 * blocks + 8 * 8 * blocks + 4 * len(codes),
+        sources=[source_of([{**common, "granularity": code} for code in codes])],
+    )
+    counts = [run[name][-1] for name in ("master_reads", "tag_reads", "table_reads")]
+    assert counts == [64 * blocks + 8 * 8 * blocks, 1024 * 32, 64 * blocks]
+    assert np.count_nonzero(decoded(run)[2][:, 3]) == len(codes)
+
+
+@pytest.mark.parametrize("slot", range(MACHINE.block))
+def test_channels_beyond_the_last_block_are_refused(benches, slot):
+    """In every slot, by every bit."""
+    bench = benches[False]
+    given = {f"{name}_accept": 1 for name in PORTS} | {"output__ready": 1}
+    for bit in range(10):
+        entry = {"rows": [(1 << bit) * (each == slot) for each in range(MACHINE.block)], "present": 1 << slot}
+        command = {"granularity": Code.COARSE, "blocks": 1 << bit, "entries": 1}
+        data = {"table_data": entry_layout(MACHINE).const(entry).as_value().value}
+        bench.reset()
+        assert bench.run(given | data, 20, sources=[source_of([command])])["fault"][-1] == Refusal.TABLE
+
+
+@pytest.mark.parametrize("blocks", [1 << bit for bit in range(11)])
+def test_addresses_of_all_their_bits(benches, blocks):
+    """Of every kind of tile, wherever its matrix lies; with as many entries in the table as blocks, a channel each."""
+    random, bench = np.random.default_rng(blocks), benches[False]
+    entry = {"rows": [blocks - 1] * MACHINE.block, "present": 1 << 5}
+    data = {
+        "master_data": 1 << 128,  # a weight that is tagged, and 0
+        "tags_data": (1 << min(blocks, 32)) - 1,
+        "table_data": entry_layout(MACHINE).const(entry).as_value().value,
+    }
+    counters, reads = ("master_reads", "tag_reads", "table_reads"), np.zeros(3, np.int64)
+    bench.reset()
+    for code in Code:
+        tile, base = int(random.integers(1024)), dict(zip(PORTS, random.integers(0, 1 << 24, 3).tolist(), strict=True))
+        command = {"tile": tile, "granularity": code, "inside": 0, "blocks": blocks, "entries": blocks, **base}
+        run = bench.run(
+            {f"{name}_accept": 1 for name in PORTS} | {"output__ready": 1} | data,
+            cycles=8 * blocks + blocks // 16 + 60,
+            sources=[source_of([command])],
+        )
+        weights, tags = base["master"] + 8 * blocks * tile, -(-blocks // 32)
+        wanted = {
+            Code.FINE: (weights + np.arange(8 * blocks), [], []),
+            Code.MEDIUM: (weights + np.arange(8 * blocks), base["tags"] + tags * tile + np.arange(tags), []),
+            Code.COARSE: ([weights + 8 * (blocks - 1) + 5] * blocks, [], base["table"] + np.arange(blocks)),
+        }[code]
+        for name, addresses in zip(PORTS, wanted, strict=True):
+            found = run[f"{name}_address"][run[f"{name}_read"] == 1]
+            np.testing.assert_array_equal(found, np.array(addresses, np.int64) & 0xFFFFFF)
+        reads += [len(each) for each in wanted]
+        assert [run[name][-1] for name in counters] == reads.tolist()
+        lasts = decoded(run)[2][:, 3]
+        assert np.flatnonzero(lasts).tolist() == [len(lasts) - 1]
 
 
 @pytest.mark.parametrize("latency", [1, 2])
@@ -260,15 +185,11 @@ def test_what_cannot_be_is_refused(benches, refusal, change):
     everything = {"fine": weights != 0, "medium": np.ones((1, 25), np.bool_), "coarse": np.ones(200, np.bool_)}
     master = Master.of(weights, MACHINE, **everything)
     good = {"granularity": 0, "tile": 0, "inside": 0, "blocks": 25, "entries": 25, "master": 0, "tags": 0, "table": 0}
-    words = [COMMAND.const(each).as_value().value for each in (good, good | change, good)]
-    rows = np.array([[word >> 32 * at & 0xFFFFFFFF for at in range(4)] for word in words], np.uint32)
-    table = np.concatenate(
-        [master.table_words()[::-1], np.zeros((1, 11), np.uint8)]
-    )  # from the last row on; then nothing
+    table = np.concatenate([master.table_words()[::-1], np.zeros((1, 11), np.uint8)])  # the last row first; nothing
     run = bench.run(
         {f"{name}_accept": 1 for name in PORTS} | {"output__ready": 1},
         cycles=2000,
-        sources=[Source("command__valid", "command__ready", {"command__payload": rows})],
+        sources=[source_of([good, good | change, good])],
         memories=[
             Memory("master_address", "master_data", master.words(), enable="master_read"),
             Memory("tags_address", "tags_data", master.tag_words(), enable="tags_read"),

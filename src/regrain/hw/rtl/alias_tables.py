@@ -37,7 +37,7 @@ class AliasTables(Component):
     | `bad` | out | 1 | for one cycle: the table breaks rule 12 of the format; nothing was written |
     | `write` | out | 1 | a bucket is finished; buckets come in order, the last one in the last cycle of `busy` |
     | `bucket` | out | 4 | |
-    | `entry` | out | 45 | `BUCKET` |
+    | `entry` | out | 45 | `BUCKET`, when `write` |
 
     A table takes BUILD_CYCLES = 322: for each bucket 16 to look for the smallest and the largest rest, and three to
     give out slots. The construction takes the largest *after* the smallest has given its slots; to look for both at
@@ -67,11 +67,11 @@ class AliasTables(Component):
         m = Module()
         m.submodules.symbols = memory = Memory(shape=_SYMBOL, depth=16, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        index, total, wrong = Signal(4), Signal(13), Signal()
+        index, total, wrong = Signal(4), Signal(12), Signal()
         smallest, least = Signal(4), Signal(9)  # 256: none yet
         largest, most = Signal(4), Signal(8)
         given = Signal(5)
-        part = Signal(BUCKET)
+        threshold, first, first_offset, first_freq = Signal(5), Signal(4), Signal(8), Signal(8)
 
         now = read.data
         after = Signal(_SYMBOL)
@@ -82,7 +82,13 @@ class AliasTables(Component):
             after.rest.eq(now.rest - given),
             after.used.eq(now.used + given),
             after.freq.eq(now.freq),
-            self.entry.eq(part),
+            self.entry.threshold.eq(threshold),
+            self.entry.first.eq(first),
+            self.entry.first_offset.eq(first_offset),
+            self.entry.first_freq.eq(first_freq),
+            self.entry.second.eq(largest),
+            self.entry.second_offset.eq(now.used - threshold),
+            self.entry.second_freq.eq(now.freq),
         ]
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("idle"))
@@ -126,19 +132,14 @@ class AliasTables(Component):
                 m.d.sync += [
                     index.eq(largest),
                     given.eq(16 - given),
-                    part.threshold.eq(given),
-                    part.first.eq(smallest),
-                    part.first_offset.eq(now.used),
-                    part.first_freq.eq(now.freq),
+                    threshold.eq(given),
+                    first.eq(smallest),
+                    first_offset.eq(now.used),
+                    first_freq.eq(now.freq),
                 ]
                 m.next = "second"
             with m.State("second"):
                 m.d.comb += [write.en.eq(given != 0), self.write.eq(1)]
-                m.d.comb += [
-                    self.entry.second.eq(largest),
-                    self.entry.second_offset.eq(now.used - part.threshold),
-                    self.entry.second_freq.eq(now.freq),
-                ]
                 m.d.sync += [least.eq(256), most.eq(0), self.bucket.eq(self.bucket + 1), index.eq(0)]
                 m.next = "scan"
                 with m.If(self.bucket == BUCKETS - 1):

@@ -56,6 +56,7 @@ class ChannelScales(Component):
         m = Module()
         y, total, shift = Signal(16), Signal(signed(13)), Signal(signed(12))
         m.d.comb += shift.eq(OCTAVE_BITS - (total >> 3))
+        m.d.sync += total.eq(self.code + self.offset)
         with m.FSM():
             with m.State("idle"):
                 m.d.comb += self.idle.eq(1)
@@ -65,7 +66,6 @@ class ChannelScales(Component):
             with m.State("read"):
                 m.next = "add"
             with m.State("add"):
-                m.d.sync += total.eq(self.code + self.offset)
                 m.next = "split"
             with m.State("split"):
                 m.d.comb += self.bad.eq((shift < LEAST_SHIFT) | (shift > MOST_SHIFT))

@@ -77,7 +77,7 @@ class ListDecoder(Component):
         for name in ("stream", "planes", "escapes", "decoder", "joiner", "unpacker", "words"):
             m.submodules[name] = getattr(self, name)
         self._wire(m)
-        field = Signal(LAYOUTS[Op.FIELD])
+        field = Signal(StructLayout({name: width for name, width, *_ in FORMATS[Op.FIELD] if name != "address"}))
         raw_bits = field.raw_bits
         room = Mux(field.wide, 16, 8) - raw_bits
         m.d.comb += [
@@ -102,7 +102,8 @@ class ListDecoder(Component):
                 with m.If(self.start), m.Switch(self.instruction[:OP_BITS]):
                     with m.Case(Op.FIELD):
                         self._begin(m, stream, f[Op.FIELD].address, _VALUES)
-                        m.d.sync += [field.eq(f[Op.FIELD]), built.eq(0)]
+                        m.d.sync += [field[name].eq(f[Op.FIELD][name]) for name in field.shape().members]
+                        m.d.sync += built.eq(0)
                         m.next = "values"
                     with m.Case(Op.TABLE):
                         self._begin(m, stream, f[Op.TABLE].address, _TABLE)

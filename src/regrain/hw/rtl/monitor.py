@@ -43,7 +43,7 @@ class Monitor(Component):
     | `updated` | out | 1 | `metric` and `counts` are those of the matrix that was concluded; for one cycle |
     | `metric` | out | 16 | floor(4 * sum of variances / 2^log2_channels), at most 65,535; holds its value |
     | `counts` | out | 3 x 14 | channels that are fine, medium, coarse; hold their values |
-    | `fault` | out | 1 | sticky: samples came with k out of range, or k changed, too fast to be evaluated |
+    | `fault` | out | 1 | sticky: samples came with k out of range |
 
     **Exactness.** n^2 * variance = n * sum(x^2) - sum(x)^2 in integers, and variance < t / 4 exactly if that is below
     t * 2^(2k-2): thresholds are shifted, nothing is divided. |x| <= 128 gives |sum(x)| <= 2^(k+7) and
@@ -106,7 +106,7 @@ class Monitor(Component):
         ]
         with m.If(taking):
             m.d.sync += self.taken.eq(count)
-        with m.If((self.valid & ~in_range) | (self.complete & self.busy & (self.lane != self.lanes - 1))):
+        with m.If(self.valid & ~in_range):
             m.d.sync += self.fault.eq(1)
         for lane, (held_sum, held_squares) in enumerate(zip(self.sums, self.squares, strict=True)):
             x = self.values[lane]
@@ -145,7 +145,7 @@ class Monitor(Component):
             running.eq(self.busy),
             lane.eq(self.lane),
             live.eq(self.busy & present.bit_select(self.lane, 1)),
-            scaled.eq(Array(self.squares)[self.lane] << self.log2_samples),
+            scaled.eq(Array(self.squares)[self.lane] << (self.log2_samples - LEAST_LOG2)[:4] << LEAST_LOG2),
             square.eq(total * total),
         ]
 
@@ -184,9 +184,9 @@ class Monitor(Component):
     def _total(self, m: Module, live: Any, spread: Any, grain: Any, shift: Any, concluding: Any) -> None:
         """Sums over the channels of a matrix. The next one may begin in the cycle in which they are given."""
         total = Signal(SPREAD_BITS + COUNT_BITS)
-        mean = Signal(SPREAD_BITS + COUNT_BITS)
+        mean = Signal(METRIC_BITS + COUNT_BITS)
         most = (1 << METRIC_BITS) - 1
-        m.d.comb += mean.eq((total >> shift) >> self.log2_channels)
+        m.d.comb += mean.eq((total >> shift)[: len(mean)] >> self.log2_channels)
         m.d.sync += [
             self.updated.eq(concluding),
             total.eq(Mux(concluding, 0, total) + Mux(live, spread, 0)),

@@ -74,7 +74,8 @@ class PlaneReader(Component):
         steps, left, half = Signal(11), Signal(11), Signal()
         present, wanted = Signal(len(PLANES)), Signal(len(PLANES))  # planes there are; those that this step still lacks
         cursors = Array(Signal(ADDRESS_BITS, name=f"cursor{i}") for i in range(len(PLANES)))
-        sizes = Array(Mux(present[i], steps << log2, 0) for i, (log2, _) in enumerate(PLANES))
+        followed = Cat(present[0], 0, present[2:4], 0)  # behind the second of the byte planes there is none
+        sizes = Array(Mux(followed[i], steps << log2, 0) for i, (log2, _) in enumerate(PLANES))
         place, begun = Signal(ADDRESS_BITS), Signal(3)  # where the next plane begins, and which that is
         plane, index = Signal(3), Signal(6)
         lasts = Array((1 << log2) - 1 for log2, _ in PLANES)

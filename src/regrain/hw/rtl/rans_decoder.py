@@ -205,7 +205,7 @@ class RansDecoder(Component):
         """
         m.submodules.classes = memory = Memory(shape=8, depth=MOST_ROWS // 2, init=[])
         write, read = memory.write_port(), memory.read_port()
-        row, following = Signal(11), Signal(11)  # of this step, and of the next
+        row, following = Signal(10), Signal(10)  # of this step, and of the next: a row takes a step or more
         left, after = Signal(17), Signal(17)  # words of the row from the step's first on
         pair, table, several = Signal(8), Signal(4), command["tables"] > 1
         m.d.comb += [following.eq(row), after.eq(left - LANES), lanes.table.eq(Mux(several, table, 0))]

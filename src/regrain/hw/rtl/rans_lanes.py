@@ -132,15 +132,15 @@ class RansLanes(Component):
         symbol = [Signal(4, name=f"symbol{i}") for i in range(DEPTH)]
         m.d.sync += [symbol[i + 1].eq(symbol[i]) for i in range(4, DEPTH - 1)]
 
-        x1, x2, x3, slot1 = Signal(16), Signal(16), Signal(16), Signal(4)
-        m.d.sync += [x1.eq(state_read.data), slot1.eq(self.table), x2.eq(x1), x3.eq(x2)]
+        x1, slot1, rest2, rest3 = Signal(16), Signal(4), Signal(12), Signal(12)  # of a state, without its bucket
+        m.d.sync += [x1.eq(state_read.data), slot1.eq(self.table), rest2.eq(Cat(x1[:4], x1[8:])), rest3.eq(rest2)]
         m.d.comb += lookup.addr.eq(Cat(x1[4:8], slot1)[: len(lookup.addr)])
 
         entry3 = Signal(BUCKET)
         m.d.sync += entry3.eq(lookup.data)
         low4, offset4, freq4, high4 = Signal(4), Signal(8), Signal(8), Signal(8)
-        picked = slot_of(entry3, x3[:4])
-        m.d.sync += [Cat(symbol[4], offset4, freq4).eq(Cat(*picked)), low4.eq(x3[:4]), high4.eq(x3[8:])]
+        picked = slot_of(entry3, rest3[:4])
+        m.d.sync += [Cat(symbol[4], offset4, freq4).eq(Cat(*picked)), low4.eq(rest3[:4]), high4.eq(rest3[4:])]
 
         rank5, product5 = Signal(8), Signal(16)
         m.d.sync += [rank5.eq(low4 + offset4), product5.eq(freq4 * high4)]

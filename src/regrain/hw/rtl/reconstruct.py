@@ -11,6 +11,7 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import ceil_log2
 
 from regrain.hw.reconstruction.instructions import ADDRESS_BITS, FORMATS, OP_BITS, WORD_BITS, Fault, Op
 from regrain.hw.rtl.channel_scales import ChannelScales
@@ -129,7 +130,8 @@ class Reconstruct(Component):
 
     def _sink(self, m: Module, lists: ListDecoder, expander: Expander) -> None:
         """Words go to the mask, to the codes, or as weights to the expander."""
-        place, column, row, largest = Signal(24), Signal(16), Signal(16), Signal(signed(11))
+        place = Signal(ceil_log2(max(self.sizes[:2])))
+        column, row, largest = Signal(16), Signal(16), Signal(signed(11))
         word, code = lists.word, lists.word[:11].as_signed()
         taken, row_end = lists.word_valid & lists.word_ready, column == expander.cell_grid - 1
         larger = Mux((column == 0) | (code > largest), code, largest)

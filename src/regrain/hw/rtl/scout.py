@@ -52,7 +52,7 @@ class Scout(Component):
         m = Module()
         machine, group, now, index = self.machine, self.group.payload, self.now, self.index
         base = Signal(ADDRESS_BITS)
-        tag_words = Signal(BLOCK_BITS)
+        tag_words = Signal(range(MOST_BLOCKS // TAG_BITS + 1))
         sent = self.group.valid & self.group.ready
         m.d.comb += tag_words.eq((now.blocks + TAG_BITS - 1) >> (TAG_BITS.bit_length() - 1))
         m.d.comb += [group.base.eq(base), group.whole.eq(1), group.present.eq(~0)]
@@ -129,7 +129,7 @@ class Scout(Component):
     def _tags(self, m: Module, sent: Any, tag_words: Any) -> None:
         """The lowest tag of a word, and then the next word."""
         lowest = Signal(range(TAG_BITS))
-        block = Signal(BLOCK_BITS + 6)
+        block = Signal(BLOCK_BITS)  # index < MOST_BLOCKS / TAG_BITS
         for bit in reversed(range(TAG_BITS)):
             with m.If(self.left[bit]):
                 m.d.comb += lowest.eq(bit)
