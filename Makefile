@@ -104,7 +104,7 @@ tsan: $(VENV)/.build ## the native tests under ThreadSanitizer, and races that i
 rtl: $(VENV)/.dev $(VENV)/.built ## the accelerator at length: co-simulation, proofs, mutants: an hour
 	$(BIN)/python tests/hw/cosimulation.py 12000
 	$(BIN)/python -m pytest -v --durations=10 tests/hw/formal/check_planted.py
-	$(BIN)/python benchmarks/hw/mutation.py --proofs
+	$(BIN)/python benchmarks/hw/mutation.py
 
 rtl-synth: $(VENV)/.dev $(VENV)/.built $(CELLS) ## its area and frequency: open cell libraries, ECP5
 	$(BIN)/python tools/rtl_synth.py

@@ -40,8 +40,16 @@ def test_run(trained, tmp_path, run):
     assert "times as fast as torch" in done.output and "accuracy: " in done.output
     assert f"trace: {trace}" in done.output and f"page: {page}" in done.output
     assert page.read_text().startswith("<!DOCTYPE html>") and trace.read_text().count("\n") >= 2
-    done = run(*arguments, "--json")
+    done = run(*arguments, "--json", "--html", page, "--trace", trace)
     assert done.exit_code == 0 and json.loads(done.stdout)["policy"] == "ranked"
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--html", "page"), ("--trace", "trace")])
+def test_a_run_replaces_no_other_file(trained, run, option, kind):
+    before = trained.read_bytes()
+    done = run("run", trained, "--task", TASK, option, trained, width=200)
+    assert done.exit_code == 1 and f"error: {kind} must be a new file or replace a" in done.output
+    assert trained.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,25 @@ def test_simulate(trained, tmp_path, run):
     assert value["memory"]["weight_bits"] == value["memory"]["activation_bits"] == 64
 
 
+def test_a_page_replaces_nothing_but_a_page(trained, tmp_path, run):
+    arguments = ["simulate", trained, "--task", TASK, "--batches", "1", "--threads", "1", "--html"]
+    before = trained.read_bytes()
+    done = run(*arguments, trained)
+    assert done.exit_code == 1 and trained.read_bytes() == before
+    assert "error: page must be a new file or replace an HTML page" in done.output
+    for page, words in (
+        (tmp_path, "choose a path that is no directory"),
+        (tmp_path / "none" / "page.html", "create the directory first"),
+    ):
+        done = run(*arguments, page)
+        assert done.exit_code == 1 and words in done.output
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        done = run(*arguments, page, width=200)
+        assert done.exit_code == 0 and "cycles for 1 batch, " in done.output
+    assert list(tmp_path.iterdir()) == [page] and "1 batch of search data" in page.read_text()
+
+
 def test_matrices_that_may_not_change_are_told(trained, tmp_path, run):
     stored = tmp_path / "tiny.regrain.safetensors"
     assert run("compress", trained, "-o", stored).exit_code == 0

@@ -48,11 +48,32 @@ def test_a_narrow_terminal_shows_every_number(trained, run):
         assert lines[0].split() == f"{titles} kept cycles dense used stalls MB uJ".split()
         for line in lines[1:]:
             assert len(line.split()) == len(lines[0].split()) and "…" not in line and len(line) <= 80
+        done = run("simulate", trained, "--task", TASK, "--batches", "3", "--threads", "1", *arguments, width=60)
+        lines = [line for line in done.output.splitlines() if line.startswith(("matrix", "0.weight", "2.weight"))]
+        assert lines[0].split() == f"{titles} kept cycles dense uJ".split() and "a wider terminal" in done.output
+        assert all("…" not in line and len(line) <= 60 for line in lines)
 
 
 def test_a_policy_without_anything_to_drop(trained, run):
     done = run("simulate", trained, "--task", TASK, "--batches", "1", "--threads", "1", "--policy", "fine")
     assert done.exit_code == 0 and "nothing was dropped: give a --density below 1" in done.output
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "unheard"),
+    [
+        ("static", ["--density", "0.5", "--dwell", "3"], "--density, --dwell"),
+        ("ranked", ["--density", "0.5", "--thresholds", "1,2", "--inverted"], "--thresholds, --inverted"),
+        ("variance-thresholds", ["--density", "0.5", "--thresholds", "1,2", "--dwell", "3"], "--dwell"),
+        ("hardware", ["--density", "0.5", "--thresholds", "0.1,inf", "--inverted", "--dwell", "3"], None),
+    ],
+)
+def test_options_that_change_nothing_are_told(trained, run, policy, options, unheard):
+    arguments = ["--batches", "1", "--threads", "1", "--policy", policy, *options]
+    done = run("simulate", trained, "--task", TASK, *arguments, width=200)
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.output.splitlines() if "has no use for" in line]
+    assert told == ([] if unheard is None else [f"--policy {policy} has no use for {unheard}"])
 
 
 @pytest.mark.parametrize(
@@ -72,6 +93,7 @@ def test_policies_that_the_machine_cannot_run(trained, run, policy, message):
 def test_wrong_options(trained, run):
     for arguments, message in (
         (["--policy", "hardware", "--dwell", "64"], "error: dwell must be 0 to 63 calls, not 64"),
+        (["--policy", "hardware", "--lanes", "8"], "error: a monitor must have 2 to 16 lanes"),
         (["--areas", "none"], "error: table must be one of osu018, osu035, or a file NAME.json, not 'none'"),
     ):
         done = run("simulate", trained, "--task", TASK, *arguments, width=200)

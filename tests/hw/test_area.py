@@ -88,6 +88,8 @@ def test_a_table_of_ones_own(tmp_path):
     ({"um2": {"pe": [1.0, "s"]}}, "um2 must be an object with pe, plain_dense_pe, and of pe, plain"),
     ({"um2": {"pe": [1.0, "s"], "plain_dense_pe": [1.0, "s"], "oven": [1.0, "s"]}}, "um2 must be an object with pe"),
     ({"um2": {"pe": [-1.0, "s"], "plain_dense_pe": [1.0, "s"]}}, "pe must be a number from 0 to 1e9, not -1.0"),
+    ({"um2": {"pe": [0, "s"], "plain_dense_pe": [0, "s"]}}, "plain_dense_pe must be above 0, .* not 0 beside 0"),
+    ({"um2": {"pe": [1.0, "s"], "plain_dense_pe": [2.5, "s"]}}, "not larger than pe, .* not 2.5 beside 1"),
     ({"um2": {"pe": 1.0, "plain_dense_pe": [1.0, "s"]}}, r"pe must be \[um2, source\], not 1.0"),
     ({"memory_bits": {}}, "memory_bits must be an object with exactly pe"),
     ({"memory_bits": {"pe": 0, "plain_dense_pe": 0.5}}, "memory_bits must be whole numbers, 0 or more"),

@@ -58,6 +58,12 @@ def test_hugging_faces_conv1d():
     assert torch.allclose(layer.outputs(made, x), module(x), atol=1e-5)
 
 
+def without_numbers():
+    layer = nn.Linear(2, 2)
+    layer.weight = nn.Parameter(torch.zeros(0, 2))
+    return layer
+
+
 class Own(nn.Linear):
     def forward(self, x):
         return super().forward(x) * 2
@@ -71,6 +77,9 @@ class Own(nn.Linear):
         (nn.Conv2d(4, 4, 1, groups=2), "its channels are in groups"),
         (nn.Conv2d(4, 4, 2, padding="same"), "its padding is not one of zeros, as wide on both sides"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "its padding is not one of zeros"),
+        (nn.ConvTranspose2d(2, 2, 1), "it is a transposed convolution"),
+        (nn.LSTM(2, 2), "it is recurrent"),
+        (without_numbers(), "its weight has no numbers"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), "its weight is parametrized|has a forward"),
     ],
 )

@@ -87,7 +87,7 @@ def test_clipped_inputs_are_counted_and_nothing_is_no_trouble():
     with torch.no_grad():
         one(torch.tensor([[1.0, 2.0, 0.5, -9.0]]))
         assert one.calls[-1].clipped == 2 and np.array_equal(one.factors, ONES)
-        assert one(torch.zeros(0, 4)).shape == (0, 3) and one.calls[-1].tokens == 0
+        assert one(torch.zeros(0, 4)).shape == (0, 3) and len(one.calls) == 1
 
 
 @pytest.mark.parametrize("granularity", list(Granularity))

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from typer.testing import CliRunner
 
+from regrain.core.errors import HardwareError
 from regrain.hw.components import COMPONENTS
 from regrain.hw.cosim import verilog
 from regrain.hw.machine import Machine
@@ -63,6 +64,16 @@ def test_plain_names_change_nothing(tmp_path, name):
     assert cells["raw"].total() > 10
 
 
+def test_memories_begin_with_zeros_in_plain_verilog(tmp_path):
+    """Yosys reads it as Verilog-2005, as most tools read files called .v."""
+    (tmp_path / "it.v").write_text(verilog_file("rans_lanes", Machine()))
+    yosys.run_script("read_verilog it.v; proc; memory_collect; write_json it.json", tmp_path)
+    modules = json.loads((tmp_path / "it.json").read_text())["modules"].values()
+    memories = [cell for module in modules for cell in module["cells"].values() if cell["type"] == "$mem_v2"]
+    values = {cell["parameters"]["MEMID"]: cell["parameters"]["INIT"] for cell in memories}
+    assert set(values["\\states"]) == {"0"}
+
+
 def test_the_command_writes_a_file_and_says_so(run, tmp_path):
     out = tmp_path / "pe.v"
     result = run(out, "--component", "pe", "--lanes", "2", "--accumulator", "20")
@@ -97,6 +108,20 @@ def test_sizes_that_cannot_be_are_refused(run, tmp_path, option, value):
     assert result.exit_code == 1
     assert "must" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["monitor", "top", "accelerator"])
+def test_more_lanes_than_a_monitor_has_are_refused(run, tmp_path, name):
+    result = run(tmp_path / "x.v", "-c", name, "--lanes", "8")
+    assert result.exit_code == 1
+    assert "error: a monitor must have 2 to 16 lanes, " in result.stderr and "not 32: choose" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sizes", [{"bank_words": 1}, {"list_entries": 1}])
+def test_sizes_that_verilog_has_no_ports_for_are_refused(sizes):
+    with pytest.raises(HardwareError, match="bank must have a bit or more in each signal"):
+        verilog_file("bank", Machine(pes=2, lanes=1, **sizes))
 
 
 def test_without_amaranth_the_extra_is_named(run, tmp_path, monkeypatch):

@@ -226,6 +226,62 @@ def test_layers_that_do_not_fit_are_left_to_torch(model):
         simulate(model, task=TASK, batches=1, hardware=Hardware(Machine(bank_words=1)), threads=1)
 
 
+class Halves(nn.Module):
+    """Whose layer runs where there is much of something."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(x) if x.mean() > 1 else x
+
+
+class Experts(nn.Module):
+    """Of which one has no tokens in a batch whose first column isn't positive."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        chosen = x[:, 0] > 0
+        found = torch.zeros_like(x)
+        found[chosen], found[~chosen] = self.one(x[chosen]), self.other(x[~chosen])
+        return found
+
+
+@pytest.mark.parametrize("policy", ["static", "coarse", "hardware", "ranked"])
+def test_layers_that_are_called_with_nothing(tmp_path, policy):
+    save_file(Experts().state_dict(), tmp_path / "experts.safetensors")
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    data = {"calibration": [x, x], "search": [-x.abs(), -x.abs()]}
+    task = task_from(Experts, lambda split: data[split], lambda model, x: model(x))
+    adapting = Adapting.of(policy, 0.5)
+    found = simulate(tmp_path / "experts.safetensors", task=task, adapting=adapting, others=True, threads=1)
+    assert [layer.name for layer in found.layers] == ["other.weight"] and found.layers[0].tokens == 128
+    assert found.left == {"one": "search data don't reach it"} and "Left to torch" in render(found)
+
+
+def test_layers_that_only_calibration_data_reach(tmp_path):
+    save_file(Halves().state_dict(), tmp_path / "halves.safetensors")
+    levels = {"calibration": 2.0}
+    task = task_from(Halves, lambda split: [torch.full((8, 4), levels.get(split, 0.5))], lambda model, x: model(x))
+    with pytest.raises(HardwareError, match="search data must reach a layer .* and reach none in 3 batches"):
+        simulate(tmp_path / "halves.safetensors", task=task, batches=3, threads=1)
+
+
+def test_a_buffer_that_two_passes_do_not_fit(model):
+    def at(size):
+        return simulate(model, task=TASK, batches=1, hardware=Hardware(memory=Memory(buffer_bits=8 * size)), threads=1)
+
+    assert not at(2 * 16 * 96).left
+    why = r"the activation buffer must have 3,072 bytes for the inputs of two passes, not 3,071"
+    assert at(2 * 16 * 96 - 1).left == {"2": why}
+    with pytest.raises(HardwareError, match="and has none; 0: the activation buffer must have 512 bytes"):
+        at(1)
+
+
 def test_what_is_wrong(model):
     with pytest.raises(TaskError):
         simulate(model, task=model)
@@ -274,9 +330,14 @@ def test_the_machines_own_control(tmp_path):
     assert large and first.history[0].calls == 2
     value = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert value["layers"][0]["control"]["metrics"] == list(control.metrics)
-    assert "2 of 256" in control_text(found) and "in three" in control_text(found) and "The monitor" in render(found)
+    assert all(words in control_text(found) for words in ("first 256 tokens", "in three"))
+    assert "The monitor" in render(found)
     slow = simulate(path, task=task, batches=8, adapting=Adapting.of("hardware", 0.5, dwell=5), threads=1)
     assert slow.layers[0].switches == 0
+    cut = {"search": 8}
+    short = replace(task, inputs=lambda split: [batch[: cut.get(split)] for batch in task.inputs(split)])
+    told = control_text(simulate(path, task=short, batches=2, adapting=Adapting.of("hardware", 0.5), threads=1))
+    assert "0 switches; 4 of 4 calls were too short to be looked at, and changed nothing" in told
     stored = simulate(path, task=task, batches=1, threads=1)
     assert stored.layers[0].control is None and "no matrix is under" in control_text(stored)
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regrain.cli.options import Confidence, Everything, Json, TaskFile, Threads
-from regrain.cli.running import Against, Density, Model, Split, check, print_left, print_outputs
+from regrain.cli.running import (
+    Against,
+    Density,
+    Model,
+    Split,
+    check,
+    check_page,
+    check_trace,
+    print_left,
+    print_outputs,
+)
 
 if TYPE_CHECKING:
     from regrain.pipelines.run import Run
@@ -91,6 +101,9 @@ def command(
             Pattern(pattern)
         except RecipeError as error:
             raise typer.BadParameter(str(error)) from None
+    for path, checked in ((html, check_page), (trace, check_trace)):
+        if path is not None:
+            checked(path)
     serving = Serving(policy, density, pattern, value, activations, remembered())
     with progress_line() as told:
         found = run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,9 @@ Against = Annotated[
 ]
 Split = Annotated[str, typer.Option(metavar="search|held_out", help="Which of the task's data.")]
 
+_PAGE = b"<!DOCTYPE html>"
+_TRACES = (b"{", b"\x1f\x8b")  # JSON lines, or these compressed
+
 
 def check(split: str, density: float) -> None:
     """Raise BadParameter for a value that can't be."""
@@ -30,6 +34,34 @@ def check(split: str, density: float) -> None:
         raise typer.BadParameter(f"split must be search or held_out, not {split!r}")
     if not 0.0 < density <= 1.0:
         raise typer.BadParameter(f"density must be a fraction above 0 to 1, not {density!r}")
+
+
+def check_page(path: Path) -> None:
+    """Before a long run: raise OutputError if its page can't be written, OutputExistsError if it would replace a file
+    that is no page.
+    """
+    _check_replaced(path, "page", "an HTML page", (_PAGE,))
+
+
+def check_trace(path: Path) -> None:
+    """The same of a trace."""
+    _check_replaced(path, "trace", "a trace", _TRACES)
+
+
+def _check_replaced(path: Path, name: str, kind: str, beginnings: tuple[bytes, ...]) -> None:
+    from regrain.artifact.output import translate
+    from regrain.core.errors import OutputExistsError
+
+    with translate(path):
+        TemporaryFile(dir=path.parent).close()
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            begins = file.read(max(map(len, beginnings)))
+    if begins and not begins.startswith(beginnings):
+        raise OutputExistsError(
+            f"{name} must be a new file or replace {kind}, but {str(path)!r} is something else: choose another name"
+        )
 
 
 def print_left(left: Mapping[str, str], everything: bool) -> None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from regrain.cli.options import Confidence, Everything, Json, TaskFile, Threads
-from regrain.cli.running import Against, Density, Model, Split, check, print_left, print_outputs
-
-if TYPE_CHECKING:
-    from regrain.pipelines.simulate import Simulation
-    from regrain.pipelines.simulated_layers import SimulatedLayer
+from regrain.cli.running import Against, Density, Model, Split, check, check_page
 
 EXAMPLE = (
     "Example: regrain simulate model.regrain.safetensors --task task.py --bandwidth 32 --latency 60 --html sim.html"
 )
 
-_ENCODINGS = {"block, fine inside": "block/fine"}
-"""Short names."""
+_DWELL = 1
 
 _GRAIN, _MACHINE, _MEMORY = "Granularity", "The machine", "Its memory"
 
@@ -59,7 +54,7 @@ def command(
             help="Of hardware: so many calls and one must ask for a change.",
             rich_help_panel=_GRAIN,
         ),
-    ] = 1,
+    ] = _DWELL,
     batches: Annotated[int, typer.Option(min=1, metavar="N", help="How many batches of the split are run.")] = 4,
     split: Split = "search",
     score: Annotated[
@@ -148,6 +143,7 @@ def command(
     """
     from regrain.cli.output import emit_json, stdout
     from regrain.cli.progress import progress_line
+    from regrain.cli.simulated import print_simulation
     from regrain.hw import area, energy_table
     from regrain.hw.machine import Machine
     from regrain.hw.model.memory import Memory
@@ -169,6 +165,8 @@ def command(
     )
     limits = None if thresholds is None else _pair(thresholds)
     adapting = Adapting.of(policy, density, limits, inverted=inverted, dwell=dwell)
+    if html is not None:
+        check_page(html)
     with progress_line() as told:
         found = simulate(
             artifact,
@@ -189,11 +187,26 @@ def command(
     if as_json:
         emit_json(found.to_json())
         return
-    _print(found, everything)
+    print_simulation(found, everything)
     if policy != "static" and density == 1.0:
         stdout().print("nothing was dropped: give a --density below 1", style="yellow")
+    unheard = _unheard(policy, density, thresholds, inverted=inverted, dwell=dwell)
+    if unheard:
+        stdout().print(f"--policy {policy} has no use for {', '.join(unheard)}", style="yellow", soft_wrap=True)
     if html is not None:
         stdout().print(f"page: {html}", soft_wrap=True)
+
+
+def _unheard(policy: str, density: float, thresholds: str | None, *, inverted: bool, dwell: int) -> list[str]:
+    """Options that were given and change nothing."""
+    limited = policy in ("hardware", "variance-thresholds")
+    given = {
+        "--density": policy == "static" and density != 1.0,
+        "--thresholds": not limited and thresholds is not None,
+        "--inverted": not limited and inverted,
+        "--dwell": policy != "hardware" and dwell != _DWELL,
+    }
+    return [name for name, useless in given.items() if useless]
 
 
 def _pair(text: str) -> tuple[float, float]:
@@ -202,94 +215,3 @@ def _pair(text: str) -> tuple[float, float]:
     except ValueError:
         raise typer.BadParameter(f"thresholds must be two numbers LOW,HIGH, not {text!r}") from None
     return low, high
-
-
-def _print(found: Simulation, everything: bool) -> None:
-    from regrain.cli.output import bold, percent, rows_to_show, shorten, stdout, table
-    from regrain.core.granularity import Granularity
-    from regrain.hw.networks.schedule import stalls
-    from regrain.pipelines.simulation_texts import control_text
-
-    console = stdout()
-    console.print(bold(str(found.path)), f"on {found.split} data of task {found.task!r}", soft_wrap=True)
-    layers = sorted(found.layers, key=lambda layer: -layer.timing.cycles)
-    changing = found.policy not in ("static", *Granularity)
-    how = ("grain", "changes") if changing else ("encoding",)
-    grid = table("matrix", *how, "kept", "cycles", "dense", "used", "stalls", "MB", "uJ", left=2)
-    width = max(12, console.width - (68 if changing else 63))
-    shown = rows_to_show(len(layers), everything)
-    for layer in layers[:shown]:
-        moved = layer.traffic["memory"]
-        grid.add_row(
-            shorten(layer.name if len(layer.name) <= width else layer.name.removesuffix(".weight"), width),
-            *_how(layer, changing),
-            f"{percent(layer.density, 0)}%",
-            _brief(layer.timing.cycles),
-            f"{percent(layer.timing.cycles / layer.dense.cycles)}%",
-            f"{percent(layer.timing.utilization(found.hardware.machine), 0)}%",
-            _brief(sum(stalls(layer.timing).values())),
-            _brief((moved.read + moved.written) / 1e6),
-            _brief(sum(layer.energy.values()) / 1e6),
-        )
-    console.print(grid)
-    console.print("dense: of the cycles that the same array takes dense; used: of its multipliers", style="dim")
-    if shown < len(layers):
-        console.print(f"and {len(layers) - shown} more: --all shows every one", style="dim")
-    print_left(found.left, everything)
-    if found.policy != "static" and not any(layer.may_change for layer in found.layers):
-        console.print("no matrix may change: compress the model with --dynamic", style="yellow")
-    if found.policy == "hardware":
-        console.print(control_text(found), style="dim", soft_wrap=True)
-    _print_totals(found)
-
-
-def _how(layer: SimulatedLayer, changing: bool) -> tuple[str, ...]:
-    """What it is run as in the end."""
-    if changing:
-        return layer.granularity, f"{layer.switches:,}"
-    return (_ENCODINGS.get(layer.encoding, layer.encoding),)
-
-
-def _brief(number: float) -> str:
-    """At most six characters below a million million."""
-    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if number >= least:
-            return f"{number / unit:.4g}{letter}"
-    return f"{number:,.0f}" if number >= 100 or number == int(number) else f"{number:.3g}"
-
-
-def _print_totals(found: Simulation) -> None:
-    from regrain.cli.output import bold, percent, stdout
-    from regrain.pipelines.configurations import rankings, survives
-    from regrain.pipelines.simulation_texts import added_text, area_text, energy_text
-
-    console, total = stdout(), sum(found.energy.values())
-    console.print(
-        bold(f"{found.cycles:,} cycles"),
-        f"for {found.batches} batches, {found.dense_cycles / found.cycles:.2f} times fewer than the same array dense; "
-        f"{percent(found.utilization)} % of its multipliers used",
-        soft_wrap=True,
-    )
-    parts = sorted(found.energy.items(), key=lambda part: -part[1])[:3]
-    console.print(
-        bold(energy_text(total)),
-        f"by table {found.hardware.table.name}, {found.dense_energy / total:.2f} times less than dense; most of it "
-        + ", ".join(f"{name} {percent(value / total, 0)} %" for name, value in parts),
-        soft_wrap=True,
-    )
-    console.print(
-        f"for each of {found.rows:,} output rows: {found.cycles / found.rows:,.0f} cycles, "
-        f"{energy_text(total / found.rows)}; energy x cycles {found.energy_delay:.2f} times less than dense",
-        soft_wrap=True,
-    )
-    console.print(bold(f"{found.area.total:,.3g} mm2"), area_text(found), soft_wrap=True)
-    console.print(added_text(found), soft_wrap=True)
-    print_outputs(found.fidelity, found.drops, found.against, found.confidence)
-    for one in found.configurations:
-        costs = ", ".join(f"{energy_text(cost)} by {name}" for name, cost in one.energy.items())
-        console.print(f"{one.name}: {one.cycles:,} cycles, {costs}", soft_wrap=True)
-    if found.configurations:
-        orders = rankings(found.configurations)
-        said = "all tables rank these alike" if survives(found.configurations) else "the tables rank these differently"
-        least = ", ".join(f"{name}: {order[0]}" for name, order in orders.items())
-        console.print(f"{said}: least by {least}", soft_wrap=True)

@@ -167,6 +167,11 @@ def parse(text: str) -> AreaTable:
             f"um2 must be an object with pe, plain_dense_pe, and of {', '.join(COMPONENTS)} those that were mapped"
         )
     found = {name: figure(name, "um2", entry) for name, entry in listed.items()}
+    (sparse, _), (plain, _) = found["pe"], found["plain_dense_pe"]
+    if not 0 < plain <= sparse:
+        raise HardwareError(
+            f"plain_dense_pe must be above 0, and not larger than pe, which can more: not {plain:g} beside {sparse:g}"
+        )
     bits = fields("memory_bits", top["memory_bits"], tuple(listed))
     if any(type(count) is not int or count < 0 for count in bits.values()):
         raise HardwareError(f"memory_bits must be whole numbers, 0 or more, not {dict(bits)!r}")

@@ -186,6 +186,10 @@ def simulate(
             told("scoring", 0, 1)
             after = job.scores(network.model, split) if score else {}
     found = tuple(measured(simulated, hardware, count, told))
+    if not found:
+        raise HardwareError(
+            f"{split} data must reach a layer that the accelerator runs, and reach none in {batches} batches"
+        )
     return Simulation(
         path=Path(artifact),
         task=job.name,
@@ -194,7 +198,7 @@ def simulate(
         batches=min(batches, len(job.batches(split))),
         hardware=hardware,
         layers=found,
-        left=left | unfit,
+        left=left | unfit | {one.layer.path: f"{split} data don't reach it" for one in simulated if not one.calls},
         fidelity=raw.fidelity,
         drops={name: compare(before[name], metric, confidence=confidence) for name, metric in after.items()},
         configurations=tuple(configurations(simulated, hardware)) if others else (),

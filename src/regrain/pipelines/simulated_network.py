@@ -15,10 +15,10 @@ from regrain.artifact.layout import find_layout
 from regrain.artifact.reader import WeightFile
 from regrain.artifact.reader import open as open_file
 from regrain.core.errors import CorruptArtifactError, HardwareError
-from regrain.hw.machine import Machine
+from regrain.hw.machine import ACTIVATION_BITS, Machine
 from regrain.hw.model.memory import Memory
 from regrain.hw.networks.adapting import Adapting
-from regrain.hw.networks.control import OwnControl
+from regrain.hw.networks.control import OwnControl, check_lanes
 from regrain.hw.networks.layers import Layer
 from regrain.hw.networks.quantize import Integers
 from regrain.hw.networks.simulated import Seen, Simulated, watched
@@ -80,6 +80,8 @@ def prepared(
     """What stands in for each layer; and why some are left as they are, by path. Raises HardwareError if all are,
     CorruptArtifactError.
     """
+    if isinstance(adapting.policy, OwnControl):
+        check_lanes(machine)
     files = _if_artifact(path)
     tied = ties({name: value for name, value in model.state_dict(keep_vars=True).items() if is_tensor(value)})
     found: list[Simulated] = []
@@ -93,6 +95,7 @@ def prepared(
             may_change = _may_change(files, layer, tied)
             one = _stand_in(layer, own, known[layer.name], adapting, machine, memory, dynamic=may_change)
             one.variant(None).encoded  # noqa: B018 - raises if the matrix doesn't fit
+            _check_buffer(layer.shape[1], machine, memory)
         except HardwareError as error:
             left[layer.path] = str(error)
             continue
@@ -103,6 +106,16 @@ def prepared(
             + "".join(f"; {path or 'the model'}: {why}" for path, why in list(left.items())[:1])
         )
     return found, left
+
+
+def _check_buffer(columns: int, machine: Machine, memory: Memory) -> None:
+    """Raise HardwareError if the inputs of two passes don't fit: one is multiplied with while the other arrives."""
+    needed = 2 * machine.rows * -(-columns // machine.block) * machine.block * ACTIVATION_BITS
+    if needed > memory.buffer_bits:
+        raise HardwareError(
+            f"the activation buffer must have {needed // 8:,} bytes for the inputs of two passes, not "
+            f"{memory.buffer_bits // 8:,}"
+        )
 
 
 def _stand_in(

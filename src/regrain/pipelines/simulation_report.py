@@ -12,7 +12,7 @@ from regrain.artifact.output import output_file
 from regrain.hw.networks.schedule import stalls
 from regrain.pipelines.report.markup import Markup, join, section, tag
 from regrain.pipelines.report.sheet import WIDTH, cell, sheet, svg, text
-from regrain.pipelines.simulation_texts import added_text, area_text, control_text, energy_text
+from regrain.pipelines.simulation_texts import added_text, area_text, batches_text, control_text, energy_text
 
 if TYPE_CHECKING:
     from regrain.pipelines.simulate import Simulation
@@ -43,8 +43,8 @@ def render(found: Simulation) -> str:
     parts = [
         tag(
             "p",
-            f"{found.path.name}, {found.batches} batches of {found.split} data of task {found.task} ({found.rows:,} "
-            f"output rows), policy {found.policy}, on {machine.rows} x {machine.outputs} multipliers.",
+            f"{found.path.name}, {batches_text(found.batches)} of {found.split} data of task {found.task} "
+            f"({found.rows:,} output rows), policy {found.policy}, on {machine.rows} x {machine.outputs} multipliers.",
         ),
         _facts(found),
         section("utilization", "Cycles and multipliers used, by layer", _utilization(found)),

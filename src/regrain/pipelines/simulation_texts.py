@@ -23,6 +23,15 @@ def energy_text(pj: float) -> str:
     return f"{pj / 1e6:.4g} uJ"
 
 
+def batches_text(count: int) -> str:
+    """How many.
+
+    >>> batches_text(1), batches_text(4)
+    ('1 batch', '4 batches')
+    """
+    return f"{count:,} {'batch' if count == 1 else 'batches'}"
+
+
 def area_text(found: Simulation) -> str:
     """What the machine takes; follows the total in mm2."""
     area, table = found.area, found.hardware.areas
@@ -48,10 +57,15 @@ def control_text(found: Simulation) -> str:
     if not watched:
         return "no matrix is under the machine's control: none may change, or calls have fewer than 16 tokens"
     counts = Counter(one.samples for one in watched)
-    tokens = ", ".join(f"{count:,} of {samples:,}" for samples, count in sorted(counts.items()))
+    alike = len(counts) == 1
+    tokens = ", ".join(f"{one:,}" if alike else f"{one:,} (in {count:,})" for one, count in sorted(counts.items()))
     said = (
-        f"{len(watched)} matrices are under the machine's control; first tokens of a call that the monitor looks at: "
-        f"{tokens}; thresholds {watched[0].origin}; {sum(layer.switches for layer in found.layers):,} switches"
+        f"{len(watched)} matrices are under the machine's control; the monitor looks at the first {tokens} "
+        f"tokens of a call; thresholds {watched[0].origin}; {sum(layer.switches for layer in found.layers):,} switches"
     )
+    metrics = [seen for one in watched for seen in one.metrics]
+    if None in metrics:
+        short = f"{metrics.count(None):,} of {len(metrics):,}"
+        said += f"; {short} calls were too short to be looked at, and changed nothing"
     alone = sum(layer.may_change and layer.control is None for layer in found.layers)
     return said + (f"; {alone} run as stored, whose calls have fewer than 16 tokens" if alone else "")

@@ -108,7 +108,7 @@ def bounds(own: OwnControl, samples: Samples, variance: Floats, steps: Floats) -
         return thirds(samples.metrics(steps))
     mean = float(variance.mean())
     ratio = metric(variance, steps) / mean if mean > 0.0 else 0.0
-    return own.thresholds.low * ratio, own.thresholds.high * ratio
+    return (own.thresholds.low * ratio, own.thresholds.high * ratio) if ratio else (0.0, 0.0)
 
 
 def thirds(metrics: Floats) -> tuple[float, float]:
@@ -130,7 +130,7 @@ def descriptor(
     """
     (low, high), usual = limits, float(np.median(metrics))
     margin = MARGIN if own.thresholds is None else own.thresholds.margin
-    down, up = ((low * (1 + by) * QUARTERS, high * (1 + by) * QUARTERS) for by in (-margin, margin))
+    down, up = ([min(limit * (1 + by) * QUARTERS, MOST_METRIC) for limit in limits] for by in (-margin, margin))
     rank = int(usual >= low) + int(usual > high)
     return Descriptor(
         granularity=Code(rank if own.inverted else 2 - rank).granularity,
@@ -142,8 +142,8 @@ def descriptor(
         listed=True,
         dynamic=True,
         reverse=own.inverted,
-        up0=min(MOST_METRIC, math.ceil(up[0])),
-        down0=min(MOST_METRIC, math.ceil(down[0])),
+        up0=math.ceil(up[0]),
+        down0=math.ceil(down[0]),
         up1=min(MOST_METRIC, math.floor(up[1]) + 1),
         down1=min(MOST_METRIC, math.floor(down[1]) + 1),
         dwell=own.dwell,
@@ -151,6 +151,16 @@ def descriptor(
         cost_medium=-(-words[Granularity.MEDIUM] // COST),
         cost_coarse=-(-words[Granularity.COARSE] // COST),
     )
+
+
+def check_lanes(machine: Machine) -> None:
+    """Raise HardwareError for a machine that no monitor can be built for (`rtl/monitor`)."""
+    most = 1 << LEAST_LOG2
+    if not 2 <= machine.outputs <= most:
+        raise HardwareError(
+            f"a monitor must have 2 to {most} lanes, as many as an array has outputs of a tile, not {machine.outputs}: "
+            "choose other pes or lanes"
+        )
 
 
 def deciding(found: Descriptor, machine: Machine) -> Deciding:

@@ -87,15 +87,29 @@ def layers_of(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
     left: dict[str, str] = {}
     for path, module in model.named_modules():
         turned = conv1d is not None and type(module) is conv1d
-        if not turned and not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        multiplies = turned or isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        why = _obstacle(module, turned) if multiplies else _other(module)
+        if why is None and not multiplies:
             continue
-        why = _obstacle(module, turned)
         if why is not None:
             left[path] = why
             continue
         window = window_of(module) if isinstance(module, nn.Conv1d | nn.Conv2d) else None
         layers.append(Layer(path, f"{path}.weight" if path else "weight", module, turned, window))
     return layers, left
+
+
+def _other(module: nn.Module) -> str | None:
+    """What a module is that multiplies with matrices in its own way; None of one that has none, as far as is known."""
+    from torch import nn
+
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return "it is a transposed convolution"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "it is recurrent"
+    if isinstance(module, nn.MultiheadAttention):
+        return "it multiplies with its weights itself"
+    return None
 
 
 def _obstacle(module: nn.Module, turned: bool) -> str | None:
@@ -109,6 +123,9 @@ def _obstacle(module: nn.Module, turned: bool) -> str | None:
         return f"its class {type(module).__name__} has a forward of its own"
     if is_parametrized(module):
         return "its weight is parametrized"
+    weight: Any = module.weight
+    if not weight.numel():
+        return "its weight has no numbers"
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         if module.groups != 1:
             return "its channels are in groups"

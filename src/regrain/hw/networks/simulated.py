@@ -120,9 +120,9 @@ class Simulated:
         steps = torch.round(examples / (factors if examples.dim() == 2 else factors[:, None, None]))
         clipped, tokens = int((steps.abs() > MOST).sum()), self.layer.tokens(examples)
         steps = steps.clamp_(-MOST, MOST)
-        metric = None if self.control is None else self._controls(self.control, steps, tokens)
+        metric = self._controls(self.control, steps, tokens) if self.control is not None and tokens else None
         weights, scales, bias = self._operand()
-        if self.recording:
+        if self.recording and tokens:  # of nothing, the machine does nothing
             self.calls.append(Call(tokens, self.granularity, steps.numel(), clipped, self._tags, metric))
         made = [piece @ weights.T for piece in self.layer.pieces(steps.to(weights.dtype))]
         sums = torch.cat(made) if made else torch.zeros((0, len(weights)), dtype=weights.dtype)
