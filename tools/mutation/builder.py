@@ -28,11 +28,14 @@ _LOOPS = "/* verilator lint_off UNOPTFLAT */"
 
 @dataclass
 class Model:
-    """A component's netlist, as RTLIL, and its mutants; `select` picks one in this process, once it is compiled."""
+    """A component's netlist, as RTLIL, and its mutants; `select` picks one in this process, once it is compiled.
+    `names` maps ports of the netlist to those of the component.
+    """
 
     circuit: str
     mutants: tuple[Mutant, ...]
     text: str
+    names: dict[str, str] = field(default_factory=dict)
     select: Callable[[int], None] | None = None
 
 
@@ -80,6 +83,8 @@ class Builder:
             path = library(component, layouts, ports, harness.replace(_CONTEXT, _ALONE), self.cache)
             if current:
                 current[0].select = ctypes.CDLL(str(path)).regrain_select
+                for letter, layout in zip("io", layouts, strict=True):
+                    current[0].names |= {f"{letter}{port.offset}": name for name, port in layout.ports.items()}
             return path
 
         build.rtlil, build.verilog_of, build._glue = rtlil_of, verilog_of, glue_of

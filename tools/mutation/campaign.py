@@ -5,7 +5,8 @@
 COMPONENT is a class. The tests run once with the circuit as it was written, and must pass; then, for each mutant, in a
 process of its own until one fails; a file's tests see the mutants that no file before it caught. A mutant is caught if
 a test fails, if the model stops the process, or if the tests take far longer than they did. Random examples are those
-of an ordinary run. Writes JSON to standard output, and with --circuit the netlist that equivalence.py asks for.
+of an ordinary run. Writes JSON to standard output, and with --circuit the netlist that equivalence.py asks for. With
+--only, tries those mutants alone whose mutations stand in a file, one a line.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import pytest
 from builder import Builder, Model
-from mutants import Mutant
+from mutants import Mutant, digest, with_names
 
 ROOT = Path(__file__).parents[2]
 LEAST_LIMIT, PATIENCE = 10, 3  # seconds of CPU, and how many times as long as without a mutant
@@ -33,11 +34,12 @@ LEAST_LIMIT, PATIENCE = 10, 3  # seconds of CPU, and how many times as long as w
 class Campaign:
     """A plugin of pytest that runs the tests of a file again and again, once for each mutant that is `alive`.
 
-    `caught` maps numbers of mutants to the test that failed, `stopped` or `hang`.
+    `caught` maps numbers of mutants to the test that failed, `stopped` or `hang`. `only`: the mutations to try, all by
+    default.
     """
 
-    def __init__(self, builder: Builder) -> None:
-        self.builder = builder
+    def __init__(self, builder: Builder, only: Sequence[str] | None = None) -> None:
+        self.builder, self.only = builder, only
         self.caught: dict[int, str] = {}
         self.failed: list[str] = []
         self.seconds = 0.0
@@ -50,9 +52,19 @@ class Campaign:
         return self.builder.model
 
     @property
+    def tried(self) -> list[Mutant]:
+        """The mutants that are tried."""
+        if self.only is None:
+            return list(self.model.mutants)
+        found = {mutant.options: mutant for mutant in self.model.mutants}
+        if missing := set(self.only) - set(found):
+            raise pytest.UsageError(f"there is no mutant {min(missing)!r} of this circuit")
+        return [found[each] for each in self.only]
+
+    @property
     def alive(self) -> list[Mutant]:
         """Mutants that nothing caught yet."""
-        return [mutant for mutant in self.model.mutants if mutant.number not in self.caught]
+        return [mutant for mutant in self.tried if mutant.number not in self.caught]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
@@ -71,18 +83,21 @@ class Campaign:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Instead of pytest's own loop."""
         items = list(session.items)
+        seconds: dict[str, float] = {}
         for _ in range(2):  # models are compiled in the first round
-            began = time.process_time()
             for item in items:
+                began = time.process_time()
                 _run(item)
-            seconds = time.process_time() - began
+                seconds[item.nodeid] = time.process_time() - began
         if self.failed or not items:
             raise pytest.UsageError(f"tests must pass without mutants; these failed: {self.failed or 'none was found'}")
-        self.seconds += seconds
+        total = sum(seconds.values())
+        self.seconds += total
         for mutant in self.alive:
-            caught = self._fate(mutant, items, limit=int(LEAST_LIMIT + PATIENCE * seconds))
+            caught = self._fate(mutant, items, limit=int(LEAST_LIMIT + PATIENCE * total))
             if caught:
                 self.caught[mutant.number] = caught
+            if seconds.get(caught, total) < total / len(items):
                 items.sort(key=lambda item: item.nodeid != caught)  # stable: what caught one is the next one's first
         return True
 
@@ -132,23 +147,25 @@ def campaign(
     cache: Path,
     within: str,
     circuit: Path | None,
+    only: Path | None,
 ) -> dict[str, Any]:
     """Run one; what `main` prints."""
     builder = Builder(component, count, seed, ROOT, cache, size, within)
-    plugin = Campaign(builder)
+    plugin = Campaign(builder, only and only.read_text(encoding="utf-8").splitlines())
     with builder.installed():
         for file in files:
             if code := pytest.main([str(file), *"-q --no-header -p no:cacheprovider --capture=no".split()], [plugin]):
                 raise SystemExit(int(code))
     model = plugin.model
-    outcomes = [{**asdict(each), "caught": plugin.caught.get(each.number)} for each in model.mutants]
+    outcomes = [{**asdict(each), "caught": plugin.caught.get(each.number)} for each in plugin.tried]
     if circuit:
-        circuit.write_text(model.circuit, encoding="utf-8")
+        circuit.write_text(with_names(model.circuit, model.names), encoding="utf-8")
     return {
         "component": component,
         "files": [str(file) for file in files],
         "seed": seed,
-        "mutants": len(model.mutants),
+        "circuit": digest(model.circuit),
+        "mutants": len(outcomes),
         "caught": len(plugin.caught),
         "seconds_without": round(plugin.seconds, 2),
         "outcomes": outcomes,
@@ -165,6 +182,7 @@ def main() -> None:
     parser.add_argument("--within", default="", help="only in this submodule")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "mutation")
     parser.add_argument("--circuit", type=Path, metavar="FILE", help="write the netlist to this file")
+    parser.add_argument("--only", type=Path, metavar="FILE", help="mutations to try, one a line")
     args = vars(parser.parse_args())
     standard, sys.stdout = sys.stdout, sys.stderr
     json.dump(campaign(args.pop("component"), args.pop("files"), **args), standard, indent=1)

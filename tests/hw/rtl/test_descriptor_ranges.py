@@ -76,6 +76,13 @@ def test_every_bit(decoder, fields):
     assert 40 < agree(decoder, [changed(each) for each in flipped]) < 220
 
 
+def test_each_bit_stays_until_the_next(decoder):
+    """Sound or not: `agree` looks at the last for some cycles."""
+    ones = (1 << 256) - 1
+    for each in (ones, 0, ones // 3, ones // 3 * 2):
+        assert agree(decoder, [each]) == 1
+
+
 @pytest.mark.parametrize("fields", SOUND)
 def test_every_field_at_its_ends(decoder, fields):
     base = sound(fields)

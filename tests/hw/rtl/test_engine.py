@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from regrain.core.errors import HardwareError
 from regrain.hw.cosim.engine import EngineSimulation
 from regrain.hw.cosim.feed import Feed
+from regrain.hw.cosim.native import counters_of
 from regrain.hw.cosim.simulation import Source
 from regrain.hw.cosim.words import pack, register
 from regrain.hw.machine import Machine
 from regrain.hw.model.golden import Requantizer, product
 from regrain.hw.model.memory import Memory
 from regrain.hw.model.program import blocks, channels, dense, fine
-from regrain.hw.model.timing import simulate
+from regrain.hw.model.timing import simulate, tail
 from regrain.hw.rtl.engine import job_layout
 from regrain.hw.rtl.layouts import Fault
 
@@ -50,10 +51,14 @@ def matrix(random, outputs, inputs, density):
 
 
 def requantizer(random, channels_made, relu):
+    """Channels at random; of every other one, most values come out between the bounds: sums have about 15 bits."""
+    factor = random.integers(0, 1 << random.integers(1, 17, channels_made))
+    fits = np.array([int(each).bit_length() for each in factor]) + random.integers(6, 12, channels_made)
+    calm = np.arange(channels_made) % 2 == 1
     return Requantizer(
-        random.integers(-(1 << 20), 1 << 20, channels_made),
-        random.integers(0, 1 << 16, channels_made),
-        random.integers(1, 41, channels_made),
+        random.integers(-(1 << 20), 1 << 20, channels_made) >> np.where(calm, 7, 0),
+        factor,
+        np.where(calm, fits, random.integers(1, 41, channels_made)),
         relu,
     )
 
@@ -179,6 +184,43 @@ def test_every_stall_is_predicted(engine, seed, form, tokens, weight_bits, activ
     assert counters["drain_stalls"] == timing.drain_stalls
 
 
+@pytest.mark.parametrize("form", ["blocks", "blocks, fine inside", "channels"])
+def test_blocks_of_ten_bits(engine, form):
+    """Eight tiles, and of as many inputs as there can be a few: numbers of blocks with all their bits."""
+    random, inputs = np.random.default_rng(3), 8192
+    for _ in range(4):
+        weights = np.zeros((TILES * SMALL.outputs, inputs), np.int8)
+        kept = random.choice(inputs // 8, SMALL.list_entries, replace=False)
+        whole = weights.reshape(TILES, SMALL.outputs, inputs // 8, 8)
+        whole[:, :, kept] = random.integers(1, 128, (TILES, SMALL.outputs, SMALL.list_entries, 8))
+        activations = random.integers(-128, 128, (3, inputs)).astype(np.int8)
+        program = FORMS[form](weights, SMALL)
+        table = requantizer(random, len(weights), relu=False)
+        outcome = engine.run(program, activations, table)
+        np.testing.assert_array_equal(outcome.sums, product(weights, activations))
+        np.testing.assert_array_equal(outcome.values, table(outcome.sums))
+
+
+def test_as_many_tiles_of_tokens_as_there_can_be(engine):
+    """Events of a long job, which takes a million cycles; afterwards they stand still."""
+    random, passes = np.random.default_rng(6), 65_535
+    weights = random.integers(1, 128, (4, 16)).astype(np.int8)
+    activations = random.integers(-128, 128, (passes * SMALL.rows - 1, 16)).astype(np.int8)
+    program = channels(weights, SMALL)
+    ready = random.random(1 << 21) < 0.5
+    outcome = engine.run(program, activations, feed=Feed(ready=ready))
+    np.testing.assert_array_equal(outcome.sums, product(weights, activations))
+    counters, steps = outcome.counters, program.tiles[0].steps
+    assert counters["words"] == 16 * passes
+    assert counters["macs"] == 64 * len(activations)
+    assert counters["steps"] == counters["list_reads"] == counters["gather_reads"] == steps * passes
+    assert counters["tokens"] == len(activations)
+    assert counters["cycles"] == outcome.cycles == fields(counters) + tail(SMALL)
+    assert passes // 2 < counters["act_stalls"] < 2 * passes
+    run = engine.simulation.run(cycles=3)
+    assert (run["counters"] == run["counters"][0]).all() and counters_of(run["counters"][0]) == counters
+
+
 def test_the_default_machine():
     machine = Machine()
     random = np.random.default_rng(5)
@@ -268,6 +310,10 @@ def test_a_tile_that_fills_the_bank(engine):
         {"last_rows": 5},
         {"blocks": 1025},
         {"gathered": 9},
+        *({"tiles": TILES | 1 << bit} for bit in range(4, 16)),
+        *({"last_rows": rows} for rows in (6, 7)),
+        *({"blocks": 1024 | 1 << bit} for bit in range(10)),
+        *({"gathered": 8 | 1 << bit} for bit in (0, 1, 2, *range(4, 11))),
     ],
 )
 def test_an_impossible_job_is_refused(engine, job):

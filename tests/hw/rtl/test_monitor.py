@@ -76,7 +76,7 @@ def test_random_layers(monitor, seed):
     watched(monitor, outputs.astype(np.int8), observing, gaps, int(random.integers(0, 40)))
 
 
-@pytest.mark.parametrize("log2_samples", [4, 12])
+@pytest.mark.parametrize("log2_samples", [4, 11, 12])
 @pytest.mark.parametrize("pattern", [(-128, -128), (-128, 127), (127, 127), (0, -128), (0, 1)])
 def test_extreme_inputs(monitor, log2_samples, pattern):
     samples = 1 << log2_samples

@@ -12,7 +12,8 @@ from regrain.hw.cosim.words import bits, joined
 from regrain.hw.machine import Machine
 from regrain.hw.rtl.sequencer import Sequencer
 
-MACHINE = Machine(rows=5, pes=1, lanes=1, bank_words=64, list_entries=8)
+MACHINE = Machine(rows=6, pes=1, lanes=1, bank_words=1100, list_entries=576)
+WORD_BITS = 11
 CAUSES = ("issued", "load_stall", "act_stall", "drain_stall")
 
 
@@ -43,6 +44,11 @@ def job_of(random):
     return Job(pairs, listed, bool(random.integers(2)), tiles, token_tiles, last_rows)
 
 
+def tile_of(words, count, listed, gather):
+    """What the bank knows of a tile."""
+    return (words - 1) | (count - 1) << WORD_BITS | listed << WORD_BITS + 3 | gather << WORD_BITS + 4
+
+
 def walk(job, full, ready):
     """What happens in each cycle after `start`, from the rules: a cause, and for a word all that is known of it."""
     t, over, happened = 0, None, []
@@ -54,18 +60,21 @@ def walk(job, full, ready):
         t += load
         for token_tile in range(job.token_tiles):
             for number in range(job.words):
-                if number == 0:
-                    while not ready[t]:
-                        happened.append(("act_stall", None))
-                        t += 1
-                if number == job.words - 1:
-                    while over is not None and t < over + MACHINE.rows:
-                        happened.append(("drain_stall", None))
-                        t += 1
-                    over = t
+                last = number == job.words - 1
+                while cause := stall(
+                    number == 0 and not ready[t], last and over is not None and t < over + MACHINE.rows
+                ):
+                    happened.append((cause, None))
+                    t += 1
+                over = t if last else over
                 happened.append(("issued", (tile, token_tile, number)))
                 t += 1
     return happened
+
+
+def stall(no_activations, draining):
+    """Why nothing is issued, if so."""
+    return "act_stall" if no_activations else "drain_stall" if draining else None
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +85,28 @@ def simulation():
 @pytest.mark.parametrize("seed", range(30))
 def test_every_cycle_is_a_word_or_a_stall(simulation, seed):
     random = np.random.default_rng(seed)
-    job = job_of(random)
+    full = random.random(12_000) < random.choice([0.1, 0.5, 1.0])
+    ready = random.random(12_000) < random.choice([0.2, 1.0])
+    check(simulation, job_of(random), full, ready, random)
+
+
+@pytest.mark.parametrize(("listed", "gather"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_as_many_steps_as_there_can_be(simulation, listed, gather):
+    random = np.random.default_rng(7)
+    blocks = random.integers(0, 1024, MACHINE.list_entries) if listed else range(1024)
+    job = Job(tuple((int(block), 1) for block in blocks), bool(listed), bool(gather), 1, 2, 3)
+    check(simulation, job, np.ones(2200, np.bool_), np.ones(2200, np.bool_), random)
+
+
+def check(simulation, job, full, ready, random):
+    """Run a job, in as many cycles as it is known when tiles are `full` and activations `ready`; compare all."""
     simulation.reset()
-    cycles = 12_000
-    full = random.random(cycles) < random.choice([0.1, 0.5, 1.0])
-    ready = random.random(cycles) < random.choice([0.2, 1.0])
+    cycles = len(full)
     full[-1] = ready[-1] = True
     happened = walk(job, full[1:], ready[1:])
     starts = np.cumsum([0] + [count for _, count in job.steps])[:-1]
-    tile = (job.words - 1) | (job.steps[0][1] - 1) << 6 | job.listed << 9 | job.gather << 10
-    entries = [block | (count - 1) << 10 for block, count in job.steps] + [0] * (8 - len(job.steps))
+    tile = tile_of(job.words, job.steps[0][1], job.listed, job.gather)
+    entries = [block | (count - 1) << 10 for block, count in job.steps] + [0] * (1024 - len(job.steps))
     table = random.integers(0, 1024, (1024, 8))
     run = simulation.run(
         {
@@ -135,9 +156,29 @@ def test_every_cycle_is_a_word_or_a_stall(simulation, seed):
     assert run["read_step"].sum() == (job.listed and len(job.steps) * job.tiles * job.token_tiles)
 
 
+@pytest.mark.parametrize(("tiles", "token_tiles"), [(65_535, 1), (1, 65_535), (1, 43_690), (21_845, 1)])
+def test_passes_of_sixteen_bits(simulation, tiles, token_tiles):
+    """Tiles of one word: a pass takes as long as its rows need to leave."""
+    simulation.reset()
+    count = tiles * token_tiles
+    cycles = 5 + MACHINE.rows * count
+    tile = tile_of(1, 1, listed=False, gather=False)
+    given = {"tiles": tiles, "token_tiles": token_tiles, "last_rows": 2, "full": 1, "shadow": tile, "active": tile}
+    run = simulation.run({**given, "act_ready": 1, "start": np.arange(cycles) == 0})
+    at = 2 + MACHINE.rows * np.arange(count)
+    assert np.flatnonzero(run["issued"]).tolist() == at.tolist()
+    assert np.flatnonzero(run["running"]).tolist() == list(range(1, at[-1] + 1))
+    assert np.flatnonzero(run["swap"]).tolist() == [1, *(at[:-1] if tiles > 1 else [])]
+    number = np.arange(count) % token_tiles
+    np.testing.assert_array_equal(run["pass_tile"][at], number)
+    np.testing.assert_array_equal(run["act_tile"][at + 1], number)
+    np.testing.assert_array_equal(run["rows"][at + 2], np.where(number == token_tiles - 1, 2, MACHINE.rows))
+
+
 def test_a_halt_is_for_ever(simulation):
     simulation.reset()
-    inputs = {"tiles": 1, "token_tiles": 2, "last_rows": 1, "full": 1, "act_ready": 1, "shadow": 31, "active": 31}
+    tile = tile_of(32, 1, listed=False, gather=False)
+    inputs = {"tiles": 1, "token_tiles": 2, "last_rows": 1, "full": 1, "act_ready": 1, "shadow": tile, "active": tile}
     halt = np.arange(200) >= 20
     run = simulation.run({**inputs, "start": np.arange(200) == 0, "halt": halt})
     assert run["issued"][2:20].all()

@@ -93,9 +93,10 @@ def test_values_of_all_bits(writeback, signed_fields, first_shift):
     np.testing.assert_array_equal(passed, sums)
 
 
-def test_sixteen_bits_of_tiles_of_tokens(writeback):
+@pytest.mark.parametrize("token_tiles", [0xFFFF, 0xA55A])
+def test_sixteen_bits_of_tiles_of_tokens(writeback, token_tiles):
     machine, random = writeback[0], np.random.default_rng(1)
-    count, token_tiles = TILES * machine.outputs, (1 << 15) + 3
+    count = TILES * machine.outputs
     table = Requantizer(np.zeros(count, np.int64), np.ones(count, np.int64), np.full(count, 16))
     sums = random.integers(-(1 << 22), 1 << 22, (token_tiles * machine.rows, machine.outputs))
     run_job(writeback, table, sums, token_tiles, np.zeros(len(sums), np.bool_))

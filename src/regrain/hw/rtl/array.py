@@ -20,7 +20,7 @@ class Array(Component):
     | port | direction | width | |
     |---|---|---|---|
     | `control` | in | `CONTROL` | of the word in this cycle |
-    | `rows` | in | bits of rows | tokens of this pass, 1 to rows: rows beyond stand still |
+    | `rows` | in | bits of rows | tokens of this pass, 1 to rows: rows beyond stand still, and their sums are 0 |
     | `weights` | in | outputs x (value, index) | `lanes_layout` |
     | `activations` | in | rows x block x signed 8 | read with `load` |
     | `live` | out | outputs | lanes that multiply in this cycle: valid, and the value isn't 0 |
@@ -101,18 +101,17 @@ class Array(Component):
         A word with drain in cycle t: row r shifts in the cycles from t + rows on, r of them.
         """
         rows = self.machine.rows
-        waiting, shifting = Signal(range(rows + 1)), Signal(rows)
-        left, row = Signal(range(rows + 1)), Signal(range(rows))
+        waiting, shifting, left = Signal(range(rows)), Signal(rows), Signal(range(rows + 1))
         m.d.sync += [shifting.eq(shifting & (shifting << 1)), waiting.eq(waiting - (waiting != 0))]
         with m.If(left != 0):
-            m.d.sync += [left.eq(left - 1), row.eq(row - 1)]
+            m.d.sync += left.eq(left - 1)
         with m.If(waiting == 1):
-            m.d.sync += [shifting.eq((1 << rows) - 2), left.eq(rows), row.eq(rows - 1)]
+            m.d.sync += [shifting.eq((1 << rows) - 2), left.eq(rows)]
         with m.If(self.control.drain):
             m.d.sync += waiting.eq(rows - 1)
         late = self.machine.pes + 1
-        m.d.comb += [self.valid.eq(self._delayed(m, left != 0, late, "valid"))]
-        m.d.comb += self.row.eq(self._delayed(m, row, late, "row"))
+        m.d.comb += self.valid.eq(self._delayed(m, left != 0, late, "valid"))
+        m.d.comb += self.row.eq(self._delayed(m, (left - 1)[: len(self.row)], late, "row"))
         return shifting
 
     def _top(self, m: Module) -> list[Any]:

@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from regrain.hw.rtl.pe import PE, TOKEN
+from regrain.hw.rtl.pe import ADDING, PE, TOKEN, follow
 
 if TYPE_CHECKING:
     from regrain.hw.machine import Machine
@@ -18,7 +18,8 @@ class DensePE(PE):
     """`lanes` multipliers that all take the same activation, another one each cycle. No part of the machine.
 
     Ports, accumulators, copies and latency are those of `PE`, but `activations` is one signed 8, there is no `index`,
-    and `load` is left alone. `gated`: lanes with a weight of 0 stand still, as in `PE`; without, there is no `live`.
+    and `load` is left alone. `gated`: lanes with a weight of 0 keep what they have and add nothing, as in `PE`; if not,
+    there is no `live`.
     """
 
     def __init__(self, machine: Machine, *, gated: bool = True) -> None:
@@ -39,12 +40,13 @@ class DensePE(PE):
         m = Module()
         with m.If(self.token.active):
             m.d.sync += self.activations_out.eq(self.activations)
-        second = Signal(TOKEN)
-        m.d.sync += [self.token_out.eq(self.token), second.eq(self.token_out)]
+        adding = Signal(ADDING)
+        m.d.sync += [self.token_out.eq(self.token), *follow(adding, self.token_out)]
         for lane in range(self.machine.lanes):
             self._take(m, lane)
-            product, live = self._multiply(m, lane)
-            self._accumulate(m, lane, product, live if self.gated else second.active, second)
+            lives = self.weights_out[lane].live if self.gated else 1
+            product, live = self._multiply(m, lane, self.activations_out, lives)
+            self._accumulate(m, lane, product, live, adding)
         return m
 
     def _take(self, m: Module, lane: int) -> None:
@@ -53,13 +55,3 @@ class DensePE(PE):
             m.d.sync += held.live.eq(given.live)
         with m.If(given.live if self.gated else 1):
             m.d.sync += held.value.eq(given.value)
-
-    def _multiply(self, m: Module, lane: int) -> tuple[Any, Any]:
-        held = self.weights_out[lane]
-        product = Signal(signed(16), name=f"product_{lane}")
-        live = Signal(name=f"live_{lane}")
-        working = self.token_out.active & (held.live if self.gated else 1)
-        m.d.sync += live.eq(working)
-        with m.If(working):
-            m.d.sync += product.eq(self.activations_out * held.value)
-        return product, live

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
@@ -20,6 +22,13 @@ TOKEN = data.StructLayout({"load": 1, "active": 1, "clear": 1, "drain": 1, "shif
 `clear` before the word is added; `drain`: copy the sum with this word for shifting out; `shift`: take the copy of the
 row above.
 """
+ADDING = data.StructLayout({"clear": 1, "drain": 1, "shift": 1})
+"""What of it is left when a product is added."""
+
+
+def follow(adding: Any, token: Any) -> list[Any]:
+    """Statements that take what `ADDING` has from a `TOKEN`."""
+    return [getattr(adding, name).eq(getattr(token, name)) for name in ("clear", "drain", "shift")]
 
 
 def pe_ports(machine: Machine) -> dict[str, Any]:
@@ -46,12 +55,16 @@ class PE(Component):
     | `weights`, `weights_out` | in, out | lanes x (`value`, `index`, `live`) | from above; below, a cycle later |
     | `sums`, `sums_out` | in, out | lanes x accumulator | copies that are shifted out: from above; below |
 
-    **Latency.** A word given in cycle t multiplies in t + 1 and is in the accumulator in t + 3; so is, with `drain`,
-    the copy at `sums_out`; `shift` given in t puts what `sums` shows in t + 2 to `sums_out` in t + 3.
+    **Latency.** A word given in cycle t picks its activations in t, of the block that comes with it if one does;
+    multiplies in t + 1; and is in the accumulator in t + 3. So is, with `drain`, the copy at `sums_out`; `shift` given
+    in t puts what `sums` shows in t + 2 to `sums_out` in t + 3.
 
-    **Idle lanes.** A lane that isn't `live` changes no register but that one bit: value and index stay, and so do what
-    they pick, the product and the accumulator. In a row that isn't `active` neither block nor product changes, and
-    nothing is added. Between words, all of `token` and `live` is 0.
+    A register stands between multiplexer and multiplier, beside that of the value, so that a multiplexer that settles
+    doesn't make the multiplier work twice. That picking is a cycle ahead of multiplying takes no cycle.
+
+    **Idle lanes.** A lane that isn't `live` changes no register but that one bit: value and index stay, and so do the
+    activation picked, the product and the accumulator. In a row that isn't `active` neither the block nor what is
+    picked changes, and nothing is added. Between words, all of `token` and `live` is 0.
 
     **Width.** A product has 16 bits, |product| <= 2^14; sums wrap at the accumulator's width, which
     `Machine.most_weight` rules out.
@@ -62,16 +75,17 @@ class PE(Component):
         super().__init__(pe_ports(machine))
 
     def elaborate(self, platform: Any) -> Module:
-        """Take, multiply, accumulate."""
+        """Take and pick, multiply, accumulate."""
         m = Module()
-        with m.If(self.token.load & self.token.active):
-            m.d.sync += self.activations_out.eq(self.activations)
-        second = Signal(TOKEN)
-        m.d.sync += [self.token_out.eq(self.token), second.eq(self.token_out)]
+        block, adding = Signal.like(self.activations_out), Signal(ADDING)
+        loaded = self.token.load & self.token.active
+        m.d.comb += block.eq(Mux(loaded, self.activations, self.activations_out))
+        m.d.sync += [self.activations_out.eq(block), self.token_out.eq(self.token), *follow(adding, self.token_out)]
         for lane in range(self.machine.lanes):
             self._take(m, lane)
-            product, live = self._multiply(m, lane)
-            self._accumulate(m, lane, product, live, second)
+            picked = self._pick(m, lane, block)
+            product, live = self._multiply(m, lane, picked, self.weights_out[lane].live)
+            self._accumulate(m, lane, product, live, adding)
         return m
 
     def _take(self, m: Module, lane: int) -> None:
@@ -80,15 +94,22 @@ class PE(Component):
         with m.If(given.live):
             m.d.sync += [held.value.eq(given.value), held.index.eq(given.index)]
 
-    def _multiply(self, m: Module, lane: int) -> tuple[Any, Any]:
-        """The product, and whether it is one to be added."""
-        held = self.weights_out[lane]
+    def _pick(self, m: Module, lane: int, block: Any) -> Any:
+        """The activation of the word that was given, by one AND for each place and an OR of all: few glitches."""
+        given, picked = self.weights[lane], Signal(signed(8), name=f"picked_{lane}")
+        places = (Mux(given.index == place, Value.cast(block[place]), 0) for place in range(self.machine.block))
+        with m.If(given.live & self.token.active):
+            m.d.sync += picked.eq(reduce(or_, places))
+        return picked
+
+    def _multiply(self, m: Module, lane: int, activation: Any, lives: Any) -> tuple[Any, Any]:
+        """The product, and whether it is one to be added. It needs no enable: it stays if its factors do."""
         product = Signal(signed(16), name=f"product_{lane}")
         live = Signal(name=f"live_{lane}")
-        working = held.live & self.token_out.active
-        m.d.sync += live.eq(working)
-        with m.If(working):
-            m.d.sync += product.eq(self.activations_out[held.index] * held.value)
+        m.d.sync += [
+            live.eq(lives & self.token_out.active),
+            product.eq(activation * self.weights_out[lane].value),
+        ]
         return product, live
 
     def _accumulate(self, m: Module, lane: int, product: Any, live: Any, token: Any) -> None:

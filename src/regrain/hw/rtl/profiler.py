@@ -46,7 +46,7 @@ class Profiler(Component):
     | `total`, `zeros` | out | 24 | values, and those that are 0 |
     | `lowest`, `highest` | out | signed 8 | 0 without values |
     | `most`, `least` | out | 8 | largest, and smallest nonzero magnitude; 0 without any |
-    | `bits` | out | 47 | n times the entropy: n log2 n - sum of c log2 c, or 0; 18 bits behind the point |
+    | `bits` | out | 47 | n times the entropy: n log2 n - sum of c log2 c; 18 bits behind the point |
     | `octaves` | out | 21 | log2(most / least), with 18 bits behind the point |
     | `error` | out | 1 | sticky until reset: 2^24 values or more. Nothing is taken any more |
 
@@ -141,7 +141,7 @@ class Profiler(Component):
                 with m.If(place < BINS):
                     m.d.sync += sum_.eq(sum_ + product)
                 with m.Elif(place == BINS):
-                    m.d.sync += self.bits.eq(Mux(product > sum_, product - sum_, 0))
+                    m.d.sync += self.bits.eq(product - sum_)  # no less than 0, as `log2_of` never falls
                 with m.Elif(place == BINS + 1):
                     m.d.sync += first_log.eq(log)
                 with m.Else():

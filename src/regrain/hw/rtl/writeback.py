@@ -28,12 +28,12 @@ class Writeback(Component):
     |---|---|---|---|
     | `start` | in | 1 | a job begins: the next token is of its first pass |
     | `token_tiles`, `last_rows` | in | 16, bits of rows | tiles of tokens; rows of the last that are tokens |
-    | `tiles` | in | 16 | tiles of the job |
+    | `tiles` | in | 16 | tiles of the job; no more than the table has |
     | `relu` | in | 1 | outputs below 0 become 0 |
     | `table_write`, `table_tile`, `table_lane`, `table_entry` | in | 1, tile, lane, `CHANNEL` | set-up, between jobs |
     | `valid`, `row`, `sums` | in | | as `Array` gives them: each pass its rows, the last row first |
     | `out_valid` | out | 1 | a token leaves; rows beyond `last_rows` of the last tile don't |
-    | `out_tile`, `out_token_tile`, `out_row` | out | 16, 16, bits of rows - 1 | which |
+    | `out_tile`, `out_token_tile`, `out_row` | out | tile, 16, bits of rows - 1 | which |
     | `out_sums` | out | outputs x accumulator | as they came |
     | `out_values` | out | outputs x signed 8 | |
     | `finished` | out | 1 | the last row of the job is through, in the cycle in which its token leaves |
@@ -62,7 +62,7 @@ class Writeback(Component):
                 "row": In(range(machine.rows)),
                 "sums": In(accumulators_layout(machine)),
                 "out_valid": Out(1),
-                "out_tile": Out(TOKEN_BITS),
+                "out_tile": Out(range(tiles)),
                 "out_token_tile": Out(TOKEN_BITS),
                 "out_row": Out(range(machine.rows)),
                 "out_sums": Out(accumulators_layout(machine)),
@@ -97,7 +97,7 @@ class Writeback(Component):
 
     def _count(self, m: Module) -> tuple[Any, Any, Any, Any, Any]:
         """Tile and tile of tokens of what comes; whether it is to leave, is its tile's last, is the job's last."""
-        tile, token_tile = Signal(TOKEN_BITS), Signal(TOKEN_BITS)
+        tile, token_tile = Signal(range(self.depth)), Signal(TOKEN_BITS)
         last_token_tile, keep, advance, final = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_token_tile.eq(token_tile + 1 == self.token_tiles),
