@@ -15,6 +15,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from regrain.hw.cosim import Simulation
+from regrain.hw.cosim.build import default_cache
 
 
 class Turnstile(Component):
@@ -62,9 +63,9 @@ def tool(root):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """What is compiled, but once for all tests here."""
-    return tmp_path_factory.mktemp("cache")
+def cache():
+    """Where everything that is compiled is kept by a digest of its text, mutants and all."""
+    return default_cache()
 
 
 @pytest.fixture(scope="module")
