@@ -1,6 +1,7 @@
 """Cell libraries, mapped netlists, their paths and energies: by hand on a small library, and on mapped circuits."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -290,6 +291,37 @@ def test_large_memories_and_parts_are_left_open(tiny):
     assert netlist.cells == {"INV": 7}
 
 
+def test_the_same_gates_of_another_library(tiny, tmp_path):
+    def build(m, a):
+        out = Signal(4, name="out")
+        m.d.sync += out.eq(a + 1)
+        return out
+
+    netlist = mapped(tiny, build, a=4)
+    drawn = re.sub(r"area : ([\d.]+)", lambda found: f"area : {4 * float(found[1])}", LIBRARY)
+    (tmp_path / "drawn.lib").write_text(drawn)
+    larger = netlist.on(liberty.read(tmp_path / "drawn.lib"))
+    assert larger.cells == netlist.cells
+    assert larger.area == 4 * netlist.area > 0
+    (tmp_path / "drawn.lib").write_text(LIBRARY.replace("cell (DFF)", "cell (FF)"))
+    with pytest.raises(HardwareError, match="tiny must have the cell DFF"):
+        netlist.on(liberty.read(tmp_path / "drawn.lib"))
+
+
+def test_a_tool_that_takes_too_long_is_stopped(tiny):
+    m, a, out = Module(), Signal(32, name="a"), Signal(64, name="out")
+    m.d.comb += out.eq(a * a)
+    design = rtlil.convert(m, name="design", ports=[a, out], emit_src=False)
+    with pytest.raises(HardwareError, match=r"yosys must end within 0\.01 minutes of CPU time"):
+        yosys.to_cells(design, "design", *tiny, minutes=0.01)
+
+
+def test_what_is_larger_than_a_chip_is_said():
+    taken = yosys.Fabric(luts=100_000, flip_flops=1, multipliers=157, block_rams=208, distributed_rams=0)
+    assert taken.excess(yosys.LARGEST) == "100,000 luts, of 83,640, 157 multipliers, of 156"
+    assert not yosys.LARGEST.excess(yosys.LARGEST)
+
+
 ELEMENT = Machine(rows=2, pes=1, lanes=2)
 
 
@@ -305,12 +337,14 @@ def elements(tiny):
 def test_an_element_at_rest_costs_its_clock(elements, tiny):
     rng = np.random.default_rng(0)
     shape = (17, 64)
-    stream = {f"activation_{k}": rng.integers(-128, 128, shape) for k in range(8)} | {"active": np.ones(shape, int)}
+    blocks = np.repeat(rng.integers(-128, 128, (8, 3, 64)), 8, axis=1)[:, :17]
+    stream = {f"activation_{k}": block for k, block in enumerate(blocks)} | {"active": np.ones(shape, int)}
     stream |= {f"weight_{k}": rng.integers(-128, 128, shape) for k in range(2)}
-    stream |= {f"index_{k}": np.broadcast_to(np.arange(17)[:, None] % 8, shape) for k in range(2)}
+    place = np.broadcast_to(np.arange(17)[:, None] % 8, shape)
     found = {}
     for live in range(3):
         lanes = {f"live_{k}": np.full(shape, int(k < live)) for k in range(2)}
+        lanes |= {f"index_{k}": place * (k < live) for k in range(2)}  # as the element above holds it
         for name, netlist in elements.items():
             found[name, live], cycles = actions.element(netlist, tiny[1], ELEMENT, stream | lanes)
             assert cycles == 16 * 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,13 @@ class Netlist:
     def area(self) -> float:
         """Of all cells, in the library's unit."""
         return sum(gate.cell.area for gate in self.gates)
+
+    def on(self, library: Library) -> Netlist:
+        """The same gates of another library, which must have cells of the same names. Raises HardwareError if not."""
+        if missing := self.cells.keys() - library.cells.keys():
+            raise HardwareError(f"{library.name} must have the cell {min(missing)}, to build the same of it")
+        gates = tuple(Gate(library.cells[gate.cell.name], gate.nets) for gate in self.gates)
+        return replace(self, gates=gates)
 
     @property
     def cells(self) -> Counter[str]:
