@@ -58,7 +58,8 @@ SUBJECTS = {
     "rescaler": Subject("Rescaler", ("rescaler",)),
     "master_writer": Subject("MasterWriter", ("master_writer",)),
     "reconstruct": Subject("Reconstruct", ("reconstruct",)),
-    "top": Subject("Top", ("top",)),
+    "top": Subject("Top", ("top",), ("--within", ".")),
+    "accelerator": Subject("Accelerator", ("accelerator",), ("--within", ".")),
 }
 
 

@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=0, help="which of those that the tests use, in their order")
-    parser.add_argument("--within", default="", help="only in this submodule")
+    parser.add_argument("--within", default="", help="only in this submodule; . is in none")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "mutation")
     parser.add_argument("--circuit", type=Path, metavar="FILE", help="write the netlist to this file")
     parser.add_argument("--only", type=Path, metavar="FILE", help="mutations to try, one a line")

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PORT, PORT_BITS = "mutant", 16
+OWN = "dut/c:* dut/c:*.* %d"
+"""Cells of no part, as Yosys selects them: flattened ones have the part's name, and a dot, before theirs."""
 
 MADE_BY_AMARANTH = ("CLK", "RD_CLK", "WR_CLK", "RD_ARST", "RD_SRST")
 """Ports of registers and memories that no line of a component's source connects. Mutations of them are left out."""
@@ -66,6 +68,10 @@ class Mutant:
         """Name and bit of the wire at that port, if it has one of its own."""
         return self._option("wire"), self._option("wirebit")
 
+    def is_in(self, part: str) -> bool:
+        """Whether the cell is in that part: see `mutants`."""
+        return "." not in self.cell if part == "." else self.cell.startswith(f"{part}." if part else "")
+
     def _option(self, name: str) -> str:
         return f"{self.options} ".partition(f" -{name} ")[2].partition(" ")[0]
 
@@ -85,15 +91,18 @@ def netlist(rtlil: str) -> str:
 
 
 def mutants(circuit: str, count: int, seed: int, root: Path, within: str = "") -> tuple[Mutant, ...]:
-    """At most `count` mutants of a netlist, fewer if it hasn't so many; only of the part `within`, if it is given."""
+    """At most `count` mutants of a netlist, fewer if it hasn't so many; only of the part `within`, if it is given: `.`
+    is what lies in no part, but for the choices among many that became pairs, whose names don't tell the part.
+    """
+    cells = f" {OWN}" if within == "." else ""
     with tempfile.TemporaryDirectory(prefix="regrain-mutation-") as name:
         folder = Path(name)
         (folder / "in.il").write_text(circuit, encoding="utf-8")
         # Some are left out below, so more are asked for; the list is in the order of choice.
-        yosys(f"read_rtlil in.il; mutate -list {3 * count} -seed {seed} -o list.txt", folder)
+        yosys(f"read_rtlil in.il; mutate -list {3 * count} -seed {seed} -o list.txt{cells}", folder)
         lines = (folder / "list.txt").read_text(encoding="utf-8").splitlines()
     found = [Mutant.of(0, line, root) for line in lines]
-    kept = [each for each in _sensible(found, circuit) if each.cell.startswith(f"{within}." if within else "")][:count]
+    kept = [each for each in _sensible(found, circuit) if each.is_in(within)][:count]
     return tuple(Mutant(number, each.mode, each.options, each.sources) for number, each in enumerate(kept, 1))
 
 

@@ -150,11 +150,9 @@ class Accelerator(Component):
         """Descriptor, program, and the end of the copy."""
         top, unit, writer, decoder = self.top, self.unit, self.writer, self.decoder
         reader, f = top.reader, decoder.fields
-        row, half, second, asked = Signal(PROGRAM_BITS), Signal(ROW_BITS), Signal(), Signal()
-        asking = Signal()
-        m.d.sync += asked.eq((reader.read & reader.ready) | (asked & ~reader.valid))
+        row, half, second, asking = Signal(PROGRAM_BITS), Signal(ROW_BITS), Signal(), Signal()
         m.d.comb += [
-            reader.read.eq(unit.asked | (asking & ~asked)),
+            reader.read.eq(unit.asked | (asking & ~reader.valid)),
             reader.address.eq(Mux(unit.asked, unit.address, row)),
             unit.granted.eq(reader.ready),
             unit.instruction.eq(reader.data),

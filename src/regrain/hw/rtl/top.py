@@ -15,7 +15,7 @@ from regrain.hw.model.descriptor import CHANNELS_A_ROW
 from regrain.hw.rtl.control import METRIC_BITS, STATE, Control
 from regrain.hw.rtl.descriptor import DescriptorDecoder
 from regrain.hw.rtl.engine import MOST_TILES, Engine
-from regrain.hw.rtl.layouts import TOKEN_BITS, Fault, word_layout
+from regrain.hw.rtl.layouts import Fault, word_layout
 from regrain.hw.rtl.master import TAG_BITS, Reading, entry_layout, master_layout
 from regrain.hw.rtl.metadata import ROW_BITS, MetadataMemory
 from regrain.hw.rtl.monitor import Monitor
@@ -23,8 +23,8 @@ from regrain.hw.rtl.reorganizer import Reorganizer
 from regrain.hw.rtl.writeback import CHANNEL
 
 MATRICES = 64
-WAITING = 16
-"""Tiles between a command and the array: more than bank, compactor, reader, scout and their queues can hold (11)."""
+WAITING = 14
+"""Tiles between a command and the array, at most: scout (1), its queue (2), reader (8), compactor (2) and bank (1)."""
 
 TAGS_A_ROW = ROW_BITS // TAG_BITS
 OWN, TAGS, TABLE, OTHERS = range(4)
@@ -60,7 +60,7 @@ class Top(Component):
     | `master` | out | `Reading` | the master copy of one that is, from address `weights` on |
     | `act_ready`, `pass_tile`, `pass_done`, `act_read`, `act_tile`, `act_rows`, `activations` | | | as in `Engine` |
     | `out_*` | out | | as `Engine` has them |
-    | `observe`, `observation` | in | 1, 16 | a metric of the dynamic matrix that runs, from whoever watches it beside; one in the last three cycles of a run is too late |
+    | `observe`, `observation` | in | 1, 16 | a metric of the dynamic matrix that runs, from whoever watches it beside |
     | `granularity`, `switched` | out | 2, 1 | of the tile in the active bank; it just changed |
     | `metric`, `counts` | out | 16, 3 x 14 | as `Monitor` has them |
     | `counters` | out | 12 x 48 | as `Engine` has them |
@@ -75,7 +75,8 @@ class Top(Component):
 
     **Granularity.** A matrix whose `log2_samples` isn't 0 is watched: its outputs are the inputs of the next one that
     is dynamic, whose control gets the metric before it runs. Each tile is re-organized to the granularity that control
-    wants next; when such a tile becomes the active one, control switches. What was packed before goes on as it was.
+    wants next; when such a tile becomes the active one, control switches. What was packed before goes on as it was. A
+    metric that comes in the last three cycles of a run is too late for its matrix.
     """
 
     def __init__(
@@ -161,7 +162,8 @@ class Top(Component):
             (TABLE, table, table.address),
             (OTHERS, others, others.address),
         ):
-            there = address < shared.rows
+            # A descriptor is refused whose table doesn't end in the memory; of tags it doesn't say where they end.
+            there = Const(1) if reader == TABLE else address < shared.rows
             m.d.comb += [
                 shared.asked[reader].eq(port.read & there),
                 shared.address[reader].eq(address),
@@ -202,12 +204,13 @@ class Top(Component):
     def _watch(self, m: Module) -> None:
         """The monitor sees what is written back; a tile's first token is the first with its number."""
         engine, monitor, f = self.engine, self.monitor, self.fields
-        tile, fresh = Signal(TOKEN_BITS), Signal()
-        left = f.outputs - engine.out_tile * self.machine.outputs
+        odd, fresh = Signal(), Signal()  # one tile comes after the other
+        left = Signal(range(engine.tiles * self.machine.outputs + 1))
         watching = engine.out_valid & (f.log2_samples != 0)
         m.d.comb += [
+            left.eq(f.outputs - engine.out_tile * self.machine.outputs),
             monitor.valid.eq(watching),
-            monitor.begin.eq(fresh | (tile != engine.out_tile)),
+            monitor.begin.eq(fresh | (odd != engine.out_tile[0])),
             monitor.values.eq(engine.out_values),
             monitor.present.eq(Cat(left > lane for lane in range(self.machine.outputs))),
             monitor.log2_samples.eq(f.log2_samples),
@@ -221,13 +224,15 @@ class Top(Component):
         with m.If(engine.start):
             m.d.sync += fresh.eq(1)
         with m.If(watching):
-            m.d.sync += [fresh.eq(0), tile.eq(engine.out_tile)]
+            m.d.sync += [fresh.eq(0), odd.eq(engine.out_tile[0])]
 
     def _adapt(self, m: Module) -> None:
         """Control, its settings out of the descriptor, and the granularity of each tile on its way to the array."""
         control, reorganizer, engine, f = self.control, self.reorganizer, self.engine, self.fields
         settings = control.settings
+        tiles, sent = Signal(range(engine.tiles + 1)), Signal(range(engine.tiles + 1))  # of a job that the engine takes
         m.d.comb += [
+            tiles.eq(engine.job.tiles),
             *(settings[name].eq(f[name]) for name in ("dynamic", "reverse", "dwell")),
             settings.predefined.eq(f.granularity),
             settings.priced.eq(1),
@@ -236,12 +241,12 @@ class Top(Component):
             settings.cost.eq(Cat(f.cost_fine, f.cost_medium, f.cost_coarse)),
             # A saved word is saved in each pass; the price of a switch is the whole master copy, read once more.
             settings.uses.eq(Mux(engine.job.token_tiles > 255, 255, engine.job.token_tiles)),
-            settings.reorganization.eq((engine.job.tiles * f.blocks * self.machine.block) >> 4),
+            settings.reorganization.eq((tiles * f.blocks * self.machine.block) >> 4),
         ]
-        sent, command = Signal(TOKEN_BITS), reorganizer.command
+        command = reorganizer.command
         front, room = self._queue(m, command.valid & command.ready, engine.swap)
         m.d.comb += [
-            command.valid.eq(engine.busy & f.dynamic & room & (sent != engine.job.tiles)),
+            command.valid.eq(engine.busy & f.dynamic & room & (sent != tiles)),
             command.payload.tile.eq(sent),
             command.payload.granularity.eq(control.next),
             command.payload.blocks.eq(f.blocks),
@@ -296,10 +301,8 @@ class Top(Component):
         ]
         with m.If(self.monitor.updated):
             m.d.sync += observed.eq(1)
-        asked = Signal()  # a row is on its way
-        m.d.sync += asked.eq(metadata.granted[OWN] | (asked & ~answered))
         self.asking = asking = Signal()
-        m.d.comb += metadata.asked[OWN].eq(asking & ~asked)
+        m.d.comb += metadata.asked[OWN].eq(asking & ~answered)
 
         with m.FSM():
             with m.State("Rest"):
@@ -366,19 +369,20 @@ class Top(Component):
         """Rows of the channel table, `CHANNELS_A_ROW` channels each, of whole tiles."""
         engine, metadata = self.engine, self.memory
         width, lanes = ROW_BITS // CHANNELS_A_ROW, self.machine.outputs
-        held, place = Signal(ROW_BITS), Signal(range(CHANNELS_A_ROW))
+        held, place = Signal(data.ArrayLayout(CHANNEL, CHANNELS_A_ROW)), Signal(range(CHANNELS_A_ROW))
         writing = Signal()
-        tile, lane = Signal.like(engine.table_tile), Signal.like(engine.table_lane)
+        tile, lane = Signal.like(engine.job.tiles), Signal.like(engine.table_lane)  # more tiles than the table has, too
         m.d.comb += [
             engine.table_tile.eq(tile),
             engine.table_lane.eq(lane),
-            engine.table_entry.eq(held.word_select(place, width)[: CHANNEL.size]),
+            engine.table_entry.eq(held[place]),
             engine.table_write.eq(writing),
         ]
         with m.State("Channels"):
             m.d.comb += self.asking.eq(~writing & (tile != engine.job.tiles))
             with m.If(metadata.answered[OWN]):
-                m.d.sync += [held.eq(metadata.data), self.row.eq(self.row + 1), place.eq(0), writing.eq(1)]
+                entries = (metadata.data.word_select(one, width)[: CHANNEL.size] for one in range(CHANNELS_A_ROW))
+                m.d.sync += [held.eq(Cat(entries)), self.row.eq(self.row + 1), place.eq(0), writing.eq(1)]
             with m.If(writing):
                 m.d.sync += [place.eq(place + 1), lane.eq(lane + 1)]
                 with m.If(place == CHANNELS_A_ROW - 1):
