@@ -111,9 +111,8 @@ def inputs_of(one: Simulated, x: torch.Tensor) -> NDArray[np.int8]:
 
 def scaling(one: Simulated) -> tuple[torch.Tensor, torch.Tensor]:
     """A layer's outputs are its sums times scales (outputs,), plus a bias (outputs,), float64."""
-    bias, own = torch.from_numpy(one.variant(None).folded), one.layer.bias()
-    scales = torch.from_numpy(one.integers.scales.astype(np.float64) * one.step)
-    return scales, bias if own is None else bias + own.double()
+    scales, own = one.integers.scales.astype(np.float64) * one.step, one.layer.bias()
+    return torch.from_numpy(scales), torch.zeros(len(scales)).double() if own is None else own.double()
 
 
 def rescaling(scales: NDArray[np.float64], bias: NDArray[np.float64], step: float, program: Program) -> Requantizer:
