@@ -1,14 +1,16 @@
-"""A small model, and two ways of running the command: in this process, and for real."""
+"""Small models, and two ways of running the command: in this process, and for real."""
 
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
@@ -27,6 +29,15 @@ def model(tmp_path: Path) -> Path:
     tensors["tied"] = tensors["encoder.layer.0.attention.self.query.weight"]
     path = tmp_path / "model.safetensors"
     save_file(tensors, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of the task in tiny.py, trained."""
+    path = tmp_path_factory.mktemp("tiny") / "model.safetensors"
+    make = runpy.run_path(str(Path(__file__).with_name("tiny.py")))["trained"]
+    safetensors.torch.save_file(make().state_dict(), path)
     return path
 
 

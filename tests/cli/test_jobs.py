@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-import safetensors.torch
 
 import regrain
 import regrain.numpy
@@ -16,13 +15,6 @@ from regrain.core.recipe import parse_recipe
 from regrain.pipelines.measured import measured_path
 
 TASK = Path(__file__).with_name("tiny.py")
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tiny") / "model.safetensors"
-    safetensors.torch.save_file(runpy.run_path(str(TASK))["trained"]().state_dict(), path)
-    return path
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
 
 from regrain.pipelines import bench
 
@@ -18,18 +16,6 @@ TASK = Path(__file__).parent / "tiny.py"
 def _home(tmp_path, monkeypatch):
     """Times of this machine are remembered there."""
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    sys.path.insert(0, str(TASK.parent))
-    try:
-        import tiny
-    finally:
-        sys.path.pop(0)
-    path = tmp_path_factory.mktemp("run") / "tiny.safetensors"
-    save_file(tiny.trained().state_dict(), path)
-    return path
 
 
 def test_run(trained, tmp_path, run):

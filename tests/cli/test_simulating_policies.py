@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
 
 TASK = Path(__file__).parent / "tiny.py"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    sys.path.insert(0, str(TASK.parent))
-    try:
-        import tiny
-    finally:
-        sys.path.pop(0)
-    path = tmp_path_factory.mktemp("policies") / "tiny.safetensors"
-    save_file(tiny.trained().state_dict(), path)
-    return path
 
 
 def test_the_machines_own_control(trained, run):
