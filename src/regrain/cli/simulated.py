@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from regrain.cli.running import print_left, print_outputs
@@ -13,46 +14,35 @@ if TYPE_CHECKING:
 _ENCODINGS = {"block, fine inside": "block/fine"}
 """Short names."""
 
-_NAME = 12
+_NAME = 10
 """Columns of a matrix' name, at least."""
 
-_MORE, _MORE_WIDTH = ("used", "stalls", "MB"), 23
-"""What a narrow terminal doesn't show, and its width."""
+_MORE = ("used", "stalls", "MB")
+"""What a narrow terminal doesn't show."""
 
 
 def print_simulation(found: Simulation, everything: bool) -> None:
     """The layers that take most cycles, or with `everything` all of them, and the whole."""
-    from regrain.cli.output import bold, percent, rows_to_show, shorten, stdout, table
+    from regrain.cli.output import bold, rows_to_show, shorten, stdout, table
     from regrain.core.granularity import Granularity
-    from regrain.hw.networks.schedule import stalls
     from regrain.pipelines.simulation_texts import control_text
 
     console = stdout()
     console.print(bold(str(found.path)), f"on {found.split} data of task {found.task!r}", soft_wrap=True)
     layers = sorted(found.layers, key=lambda layer: -layer.timing.cycles)
     changing = found.policy not in ("static", *Granularity)
-    how = ("grain", "changes") if changing else ("encoding",)
-    room = console.width - (68 if changing else 63)
-    narrow = room < _NAME
-    width = max(_NAME, room + _MORE_WIDTH * narrow)
-    grid = table("matrix", *how, "kept", "cycles", "dense", *([] if narrow else _MORE), "uJ", left=2)
     shown = rows_to_show(len(layers), everything)
-    for layer in layers[:shown]:
-        moved = layer.traffic["memory"]
-        more = (
-            f"{percent(layer.timing.utilization(found.hardware.machine), 0)}%",
-            _brief(sum(stalls(layer.timing).values())),
-            _brief((moved.read + moved.written) / 1e6),
-        )
-        grid.add_row(
-            shorten(layer.name if len(layer.name) <= width else layer.name.removesuffix(".weight"), width),
-            *_how(layer, changing),
-            f"{percent(layer.density, 0)}%",
-            _brief(layer.timing.cycles),
-            f"{percent(layer.timing.cycles / layer.dense.cycles)}%",
-            *(() if narrow else more),
-            _brief(sum(layer.energy.values()) / 1e6),
-        )
+    columns = _columns(found, layers[:shown], changing)
+    room = console.width - sum(2 + max(map(len, (name, *cells))) for name, cells in columns.items())
+    narrow = room < _NAME
+    if narrow:
+        for name in _MORE:
+            room += 2 + max(map(len, (name, *columns.pop(name))))
+    width = max(_NAME, room)
+    grid = table("matrix", *columns, left=2)
+    for layer, *cells in zip(layers[:shown], *columns.values(), strict=True):
+        short = layer.name if len(layer.name) <= width else layer.name.removesuffix(".weight")
+        grid.add_row(shorten(short, width), *cells)
     console.print(grid)
     told = "a wider terminal shows more" if narrow else "used: of its multipliers"
     console.print(f"dense: of the cycles that the same array takes dense; {told}", style="dim", soft_wrap=True)
@@ -64,6 +54,29 @@ def print_simulation(found: Simulation, everything: bool) -> None:
     if found.policy == "hardware":
         console.print(control_text(found), style="dim", soft_wrap=True)
     _print_totals(found)
+
+
+def _columns(found: Simulation, layers: Sequence[SimulatedLayer], changing: bool) -> dict[str, list[str]]:
+    """What stands beside the layers' names, column by column."""
+    from regrain.cli.output import percent
+    from regrain.hw.networks.schedule import stalls
+
+    columns: dict[str, list[str]] = {}
+    for layer in layers:
+        moved, how = layer.traffic["memory"], _how(layer, changing)
+        cells = {
+            **dict(zip(("grain", "changes") if changing else ("encoding",), how, strict=True)),
+            "kept": f"{percent(layer.density, 0)}%",
+            "cycles": _brief(layer.timing.cycles),
+            "dense": f"{percent(layer.timing.cycles / layer.dense.cycles)}%",
+            "used": f"{percent(layer.timing.utilization(found.hardware.machine), 0)}%",
+            "stalls": _brief(sum(stalls(layer.timing).values())),
+            "MB": _brief((moved.read + moved.written) / 1e6),
+            "uJ": _brief(sum(layer.energy.values()) / 1e6),
+        }
+        for name, cell in cells.items():
+            columns.setdefault(name, []).append(cell)
+    return columns
 
 
 def _how(layer: SimulatedLayer, changing: bool) -> tuple[str, ...]:
