@@ -11,7 +11,7 @@ from regrain.core.errors import RegrainError, TaskError
 from regrain.pipelines import peers, sentences
 from regrain.pipelines.demo import budgeted
 
-from .test_jobs import TASK, trained  # noqa: F401 - a fixture
+from .test_jobs import TASK
 
 
 def test_the_lossless_demo_proves_and_measures_everything(shell, tmp_path):

@@ -13,7 +13,7 @@ import regrain.numpy
 from regrain.pipelines.options import Listener
 
 from .conftest import COMMAND, environment
-from .test_jobs import TASK, tiny, trained  # noqa: F401 - fixtures
+from .test_jobs import TASK, tiny  # noqa: F401 - a fixture
 
 
 @pytest.fixture
