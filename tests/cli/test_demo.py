@@ -30,7 +30,7 @@ def test_the_lossless_demo_proves_and_measures_everything(shell, tmp_path):
     assert kept == ["minilm-bf16.regrain.safetensors", "minilm-bf16.safetensors", "minilm-f32.regrain.safetensors"]
 
 
-def test_the_demo_is_the_job_within_a_budget(trained, tmp_path, monkeypatch):  # noqa: F811
+def test_the_demo_is_the_job_within_a_budget(trained, tmp_path, monkeypatch):
     """On a tiny model instead of the encoder, which takes minutes."""
     monkeypatch.setattr(budgeted, "model_folder", lambda: trained.parent)
     found = budgeted.demo(tmp_path / "out", task=TASK, threads=1)
