@@ -51,7 +51,7 @@ SUBJECTS = {
     "fifo": Subject("Fifo", ("fifo",), ("--size", "1")),
     "reorganizer": Subject("Bench", ("reorganizer",), ("--within", "block")),
     "descriptor": Subject("DescriptorDecoder", ("descriptor_ranges", "descriptor")),
-    "metadata": Subject("MetadataMemory", ("metadata_ranges", "metadata", "metadata_bytes")),
+    "metadata": Subject("MetadataMemory", ("metadata_ranges", "metadata")),
     "rans_decoder": Subject("RansDecoder", ("rans_decoder",)),
     "profiler": Subject("Profiler", ("profiler",)),
     "plane_reader": Subject("PlaneReader", ("plane_reader",)),
